@@ -1,0 +1,1 @@
+"""What several builders are made of."""
