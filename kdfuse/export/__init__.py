@@ -1,0 +1,1 @@
+"""Files that a model is written to and read from."""

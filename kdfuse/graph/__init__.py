@@ -1,0 +1,1 @@
+"""What several ideas do to a model: copies, fingerprints, heads, costs."""

@@ -1,0 +1,57 @@
+"""Latency: how long one sample takes."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+WARM_UP, SECONDS = 3, 0.5
+
+
+def latency(function: Callable[[Any], Any], example: Any, repeats: int = 200) -> dict[str, float]:
+    """How long `function` takes for one sample, until its result is a NumPy array on the host.
+
+    The conversion waits for a device that works on its own (a GPU); its copying of the result is part of the figure.
+    After a warm-up it is called `repeats` times, or for half a second if that is over sooner (3 times at least).
+
+    Args:
+        function: a model or any callable of one batch. A Keras model runs through one `tf.function`, traced before.
+        example: a batch of inputs; its first row is used.
+        repeats: calls at most.
+
+    Returns:
+        `latency/p50_ms` and `latency/p95_ms`, in milliseconds.
+    """
+    if repeats < 1:
+        raise ValueError(f"`repeats`: expected at least 1. Received: {repeats}.")
+    is_model = isinstance(function, keras.Model)
+    row = keras.tree.map_structure(lambda value: _first_row(value, tensor=is_model), example)
+    call = compiled(function) if is_model else function
+    for _ in range(WARM_UP):
+        _to_host(call(row))
+    taken: list[float] = []
+    end = time.perf_counter() + SECONDS
+    while len(taken) < repeats and (len(taken) < 3 or time.perf_counter() < end):
+        start = time.perf_counter()
+        _to_host(call(row))
+        taken.append((time.perf_counter() - start) * 1000)
+    middle, high = np.percentile(taken, [50, 95])
+    return {"latency/p50_ms": float(middle), "latency/p95_ms": float(high)}
+
+
+def compiled(model: keras.Model) -> Callable[[Any], Any]:
+    """`model` in inference mode as one `tf.function` of its own, so that the model keeps no trace of it."""
+    return tf.function(lambda inputs: model(inputs, training=False), reduce_retracing=True, autograph=False)  # type: ignore[no-any-return]
+
+
+def _first_row(value: Any, tensor: bool) -> Any:
+    row = value[:1]
+    return tf.convert_to_tensor(row) if tensor else row
+
+
+def _to_host(outputs: Any) -> None:
+    for output in keras.tree.flatten(outputs):
+        np.asarray(output.numpy() if hasattr(output, "numpy") else output)
