@@ -1,0 +1,76 @@
+"""Whether a model can be trained so on some data: every question that can be asked before training."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from kdfuse.data import Data
+from kdfuse.fitting.decay import Plateau, make_decay, needs_steps
+from kdfuse.fitting.optimizers import base_rate
+from kdfuse.graph.heads import detect_head
+
+
+def check_fit(training: Any, model: keras.Model, data: Data) -> None:
+    """Raise if the model cannot be trained so on the data, before any training."""
+    decay = make_decay(training.decay)
+    if needs_steps(decay) and data.train.steps(training.batch_size) is None:
+        raise ValueError(
+            f"`decay`: {type(decay).__name__} needs to know the steps of an epoch, and the training stream does not tell its length. "
+            "Use dataset.apply(tf.data.experimental.assert_cardinality(n)), a PyDataset, arrays, or decay='constant'."
+        )
+    changes = isinstance(decay, Plateau) or needs_steps(decay)
+    if changes and not isinstance(base_rate(training.optimizer, training.learning_rate), float):
+        raise ValueError("`optimizer`: its learning rate is a schedule; `decay` would change it as well. Give it a number.")
+    for watch in (decay if isinstance(decay, Plateau) else None, training.stopping):
+        if watch is not None and watch.monitor.startswith("validation/") and data.validation is None:
+            raise ValueError(
+                f"`monitor`: {type(watch).__name__} watches {watch.monitor!r}, and the data has no validation split. "
+                "Give Data(validation=0.1), or watch 'train/loss'."
+            )
+    class_weights(training.class_weight, data)
+    x, _, _ = data.train.head(2)
+    detect_head(model, data.task, x, training.head)
+    check_outputs(model, data, x)
+
+
+def check_outputs(model: keras.Model, data: Data, x: Any) -> None:
+    """Raise if the model's outputs are not as many, or not as wide, as the data has targets and classes."""
+    outputs = keras.tree.flatten(model.outputs if getattr(model, "outputs", None) else model(x, training=False))
+    tasks, widths = keras.tree.flatten(data.task), keras.tree.flatten(data.classes)
+    if len(outputs) != len(tasks):
+        raise ValueError(f"`model`: expected {len(tasks)} outputs, one for each target of the data. Received: {len(outputs)} outputs.")
+    names = getattr(model, "output_names", None) or [f"output {place}" for place in range(len(outputs))]
+    for name, output, task, width in zip(names, outputs, tasks, widths, strict=True):
+        if task == "classification" and output.shape[-1] != width:
+            raise ValueError(
+                f"`model`: expected {width} units in the output {name!r}, one for each class of the data. Received: {output.shape[-1]}. "
+                f"Give the last layer {width} units, or say with Data(class_names=...) how many classes there are."
+            )
+
+
+def class_weights(weights: dict[int, float] | str | None, data: Data) -> dict[int, float] | None:
+    """A weight for each class from the setting of that name.
+
+    Args:
+        weights: class to weight (1 where a class is left out), `balanced` for rows / (classes * rows of the class), or None.
+        data: with one output of classes.
+
+    Raises:
+        ValueError: other data, a class that does not exist, or a negative weight.
+    """
+    if weights is None:
+        return None
+    if not isinstance(data.classes, int) or data.task not in ("classification", "binary"):
+        raise ValueError(f"`class_weight`: expected data with one output of classes. Received: task={data.task!r}.")
+    classes = 2 if data.task == "binary" else data.classes
+    if isinstance(weights, Mapping):
+        wrong = [label for label in weights if label not in range(classes)]
+        if wrong or any(not value >= 0 for value in weights.values()):
+            raise ValueError(f"`class_weight`: expected classes 0 to {classes - 1} with weights of at least 0. Received: {dict(weights)}.")
+        return {label: float(weights.get(label, 1.0)) for label in range(classes)}
+    targets = np.asarray(data.train.targets())
+    labels = targets.argmax(-1) if targets.ndim > 1 and targets.shape[-1] > 1 else targets.astype(np.int64)
+    counts = np.bincount(labels.ravel(), minlength=classes)
+    return {label: float(labels.size / (classes * count)) for label, count in enumerate(counts) if count}

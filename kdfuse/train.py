@@ -1,0 +1,250 @@
+"""Train: all there is to say of fitting a model, and the only door to Keras's `fit`."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import keras
+import numpy as np
+
+from kdfuse import recording, runtime
+from kdfuse.data import Data
+from kdfuse.fitting.checkpoint import Checkpoints, Shelf
+from kdfuse.fitting.checks import check_fit, class_weights
+from kdfuse.fitting.compiled import KEPT, auto_loss, auto_metrics, carry_compile, compile_settings, fresh
+from kdfuse.fitting.decay import Decay, DecaySchedule, Plateau, make_decay, needs_steps
+from kdfuse.fitting.guards import EpochSeeds, Progress, StopAtNaN
+from kdfuse.fitting.history import History
+from kdfuse.fitting.loan import PRECISIONS, precision, weight_penalty
+from kdfuse.fitting.optimizers import Optimizer, base_rate, check_optimizer, make_optimizer
+from kdfuse.fitting.stopping import EarlyStop, PlateauDecay, Stopping
+from kdfuse.graph.copy import copy_model
+from kdfuse.graph.heads import detect_head
+from kdfuse.home import home
+from kdfuse.settings import settings
+from kdfuse.technique import Result, Technique, state_folder
+
+Engine = Callable[[keras.Model], keras.Model]
+
+
+class Fitted(NamedTuple):
+    """What `fit` tells: curves with one value an epoch, and notes a reader should know."""
+
+    history: dict[str, list[float]]
+    notes: list[str]
+
+
+@runtime_checkable
+class Trainer(Protocol):
+    """A technique that can also train a private copy in place: what every `training=` field takes."""
+
+    def private(self, model: keras.Model, data: Data) -> keras.Model:
+        """A copy of `model` that `fit` may train, compiled as `model` is."""
+
+    def fit(self, model: keras.Model, data: Data, callbacks: Sequence[keras.callbacks.Callback] = ()) -> Fitted:
+        """Train `model` in place."""
+
+    def public(self, model: keras.Model, data: Data) -> keras.Model:
+        """The trained private copy as a plain model to give away."""
+
+
+@settings
+class Train(Technique):
+    """Train a model on labelled data with Keras's `fit`.
+
+    An interrupted call resumes from the last epoch when it is made again: the same settings, model and data (arrays).
+
+    Attributes:
+        epochs: passes over the training split, at least 1.
+        batch_size: rows in a step, at least 1; the last short batch of an epoch is used. Streams bring their own batches.
+        optimizer: a name (`sgd`, `momentum`, `nesterov`, `adam`, `adamw`, `nadam`, `rmsprop` ...) or a Keras optimizer,
+            which is copied.
+        learning_rate: above 0; None for the optimizer's own.
+        decay: `constant`, `exponential`, `staircase`, `cosine`, `plateau`, or one of them with settings: `Cosine(warmup=2)`.
+        l2: adds `l2 / 2 * sum(w ** 2)` over kernels to the loss, on top of what the layers' own regularizers add.
+        loss: `auto` is the loss the model was compiled with, else the one that fits its head; or a Keras loss; or a dict
+            or list of them for several outputs.
+        class_weight: a dict of class to weight, `balanced` (rows / (classes * rows of the class)), or None.
+        stopping: `Stopping(...)` for early stopping, or None.
+        precision: `mixed_float16`, `mixed_bfloat16`, `float32`, or None for the model's own. The model that comes back
+            computes as it did before.
+        jit: True, False or `auto` (Keras decides: off on CPU). Measured on CPU only.
+        strategy: a `tf.distribute` strategy by name (see `kdfuse.runtime.strategy`), or None. Measured on logical CPU devices only.
+        seed: of the order of the rows and of dropout; each is a function of (seed, epoch).
+        deterministic: switches on TensorFlow's deterministic operations, for the whole process.
+        checkpoint: epochs between two checkpoints; 0 for none.
+        head: what the model's outputs are: `logits`, `softmax`, `sigmoid`, `regression`, or `auto` to detect it.
+    """
+
+    epochs: int = 10
+    batch_size: int = 32
+    optimizer: str | Optimizer = "adam"
+    learning_rate: float | None = None
+    decay: str | Decay = "constant"
+    l2: float = 0.0
+    loss: Any = "auto"
+    class_weight: dict[int, float] | str | None = None
+    stopping: Stopping | None = None
+    precision: str | None = None
+    jit: bool | str = "auto"
+    strategy: str | None = None
+    seed: int = 0
+    deterministic: bool = False
+    checkpoint: int = 1
+    head: Any = "auto"
+
+    def __post_init__(self) -> None:
+        _integer("epochs", self.epochs, 1)
+        _integer("batch_size", self.batch_size, 1)
+        _integer("checkpoint", self.checkpoint, 0)
+        _integer("seed", self.seed, 0)
+        check_optimizer(self.optimizer, self.learning_rate)
+        make_decay(self.decay)
+        if not (isinstance(self.l2, int | float) and 0 <= self.l2 < float("inf")):
+            raise ValueError(f"`l2`: expected a number of at least 0. Received: l2={self.l2!r}.")
+        if self.precision is not None and self.precision not in PRECISIONS:
+            raise ValueError(f"`precision`: expected one of {PRECISIONS} or None. Received: precision={self.precision!r}.")
+        if self.jit not in (True, False, "auto"):
+            raise ValueError(f"`jit`: expected True, False or 'auto'. Received: jit={self.jit!r}.")
+        if self.jit is True and self.deterministic:
+            raise ValueError("`jit`: XLA has no deterministic mode in Keras. Received: jit=True, deterministic=True. Give one of the two.")
+        if isinstance(self.class_weight, str) and self.class_weight != "balanced":
+            raise ValueError(f"`class_weight`: expected a dict, 'balanced' or None. Received: class_weight={self.class_weight!r}.")
+        if self.stopping is not None and not isinstance(self.stopping, Stopping):
+            raise TypeError(f"`stopping`: expected kdfuse.Stopping(...) or None. Received: {self.stopping!r}.")
+
+    def check(self, model: keras.Model, data: Data) -> None:
+        check_fit(self, model, data)
+
+    def apply(self, model: keras.Model, data: Data) -> Result:
+        student = self.private(model, data)
+        fitted = self.fit(student, data)
+        return Result(self.public(student, data), fitted.history, notes=fitted.notes)
+
+    def private(self, model: keras.Model, data: Data) -> keras.Model:
+        """A copy of `model` under this training's strategy, compiled as `model` is."""
+        with runtime.strategy(self.strategy).scope():
+            student = copy_model(model, data.example(2))
+            carry_compile(model, student)
+        return student
+
+    def fit(
+        self,
+        model: keras.Model,
+        data: Data,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+        *,
+        engine: Engine | None = None,
+    ) -> Fitted:
+        """Train `model` in place.
+
+        Args:
+            model: a copy that belongs to the caller, from `private`.
+            data: its training split is trained on, its validation split is measured after every epoch.
+            callbacks: Keras callbacks; those with `get_state` and `set_state` are kept in checkpoints.
+            engine: makes from `model` the model that is really fitted (which holds it and trains it). L2, precision, the
+                loss and the kept weights are worked out for `model`.
+
+        Returns:
+            The curves and notes.
+
+        Raises:
+            NonFiniteLoss: the loss became NaN or infinite; the last good weights are in the model and in a file.
+        """
+        if self.deterministic:
+            runtime.deterministic()
+        decay, steps = make_decay(self.decay), data.train.steps(self.batch_size)
+        rate = base_rate(self.optimizer, self.learning_rate)
+        history, stops = History(data.validation is not None), []
+        if isinstance(decay, Plateau):
+            stops.append(PlateauDecay(decay, history, float(rate)))
+        elif needs_steps(decay) and steps is not None:
+            rate = DecaySchedule(float(rate), decay, steps, self.epochs)
+        if self.stopping is not None:
+            stops.append(EarlyStop(self.stopping, history, model))
+        with precision(model, self.precision), weight_penalty(model, self.l2), runtime.strategy(self.strategy).scope():
+            fitted = engine(model) if engine is not None else model
+            fitted.compile(optimizer=self._optimizer(rate), jit_compile=self.jit, **self._objective(model, data))
+            with self._shelf(data) as shelf:
+                resumable = [history, *stops, *(callback for callback in callbacks if hasattr(callback, "get_state"))]
+                checkpoints = Checkpoints(shelf, max(self.checkpoint, 1), resumable)
+                start = checkpoints.resume(fitted) if fitted.weights else 0
+                hooks = [EpochSeeds(self.seed), StopAtNaN(model, _kept()), history, *stops, *callbacks, checkpoints]
+                if sys.stderr.isatty() and os.environ.get("KDFUSE_PROGRESS", "") != "off":
+                    hooks.append(Progress(model.name, self.epochs, steps))
+                self._run(fitted, data, hooks, start, steps, any(getattr(stop, "stopped", False) for stop in stops))
+        notes = [f"Resumed at epoch {start + 1} of {self.epochs}."] if start else []
+        notes += ["Another process is making the same run: this one keeps no checkpoints."] if shelf.taken else []
+        if not data.indexable:
+            notes.append("The data is a stream: it trains as it comes, and an interrupted run begins again.")
+        if len(next(iter(history.values.values()), [])) < self.epochs:
+            notes.append(f"Stopped early after {len(history.values['train/loss'])} of {self.epochs} epochs.")
+        return Fitted(history.values, notes)
+
+    def public(self, model: keras.Model, data: Data) -> keras.Model:
+        """The trained copy as a plain model: outside any strategy, compiled so that `evaluate` works, with an unused optimizer."""
+        objective = self._objective(model, data)
+        plain = copy_model(model, data.example(2)) if self.strategy is not None else model
+        plain.compile(optimizer=make_optimizer(self.optimizer, self.learning_rate), **objective)
+        return plain
+
+    def _optimizer(self, rate: Any) -> Optimizer:
+        made = make_optimizer(self.optimizer, rate)
+        return keras.optimizers.LossScaleOptimizer(made) if self.precision == "mixed_float16" else made
+
+    def _objective(self, model: keras.Model, data: Data) -> dict[str, Any]:
+        own = {name: fresh(value) for name, value in compile_settings(model).items() if name in KEPT}
+        x, y, _ = data.train.head(2)
+        if isinstance(self.loss, str) and self.loss == "auto":
+            if "loss" in own:
+                return own
+            head = detect_head(model, data.task, x, self.head)
+            shapes = model.outputs if getattr(model, "outputs", None) else model(x, training=False)
+            flat = keras.tree.flatten(shapes)
+            shapes = flat[0] if isinstance(head, str) else keras.tree.pack_sequence_as(head, flat)
+            metrics = {"weighted_metrics" if data.train.weights() is not None else "metrics": auto_metrics(head, data.task, y, shapes)}
+            return {"loss": auto_loss(head, data.task, y, shapes), **metrics}
+        own.setdefault("metrics", None)
+        return {**own, "loss": fresh(self.loss)}
+
+    @contextlib.contextmanager
+    def _shelf(self, data: Data) -> Iterator[Shelf]:
+        run = recording.current()
+        key = run.key if run is not None and self.checkpoint and data.indexable else None
+        shelf = Shelf(state_folder(key) / f"fit-{run.next('fit')}" if key and run is not None else None)
+        try:
+            yield shelf
+        finally:
+            shelf.close()
+
+    def _run(self, fitted: keras.Model, data: Data, hooks: list[Any], start: int, steps: int | None, stopped: bool) -> None:
+        if stopped or start >= self.epochs:  # it was interrupted after its last epoch: nothing is left but the best weights
+            for hook in hooks:
+                if isinstance(hook, EarlyStop):
+                    hook.on_train_end()
+            return
+        validation = data.validation
+        source = data.train.dataset(self.batch_size, seed=self.seed, start=start, epochs=self.epochs)
+        fitted.fit(
+            source,
+            epochs=self.epochs,
+            initial_epoch=start,
+            steps_per_epoch=steps if data.train.indexable else None,
+            shuffle=False,
+            class_weight=class_weights(self.class_weight, data),
+            validation_data=validation.dataset(self.batch_size) if validation is not None else None,
+            callbacks=hooks,
+            verbose=0,
+        )
+
+
+def _kept() -> Any:
+    run = recording.current()
+    return home("last-good", f"{run.id if run is not None else os.getpid()}.keras")
+
+
+def _integer(name: str, value: Any, least: int) -> None:
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
+        raise ValueError(f"`{name}`: expected an integer of at least {least}. Received: {name}={value!r}.")

@@ -1,0 +1,66 @@
+import subprocess
+import sys
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from kdfuse.fitting.checkpoint import Shelf, State, read, write
+
+ARRAYS = [np.arange(6, dtype="float32").reshape(2, 3), np.array(7, "int64"), np.ones((2,), ml_dtypes.bfloat16), np.zeros((0, 3), "uint8")]
+
+
+def test_a_state_comes_back_bit_by_bit(tmp_path):
+    write(tmp_path / "a.ckpt", State({"epoch": 3, "names": ["x"]}, {"weights": ARRAYS, "none": []}))
+    state = read(tmp_path / "a.ckpt")
+    assert state.meta == {"epoch": 3, "names": ["x"]} and state.arrays["none"] == []
+    for ours, theirs in zip(state.arrays["weights"], ARRAYS, strict=True):
+        assert ours.dtype == theirs.dtype and ours.shape == theirs.shape and ours.tobytes() == theirs.tobytes()
+
+
+DAMAGES = [lambda raw: raw[:-1], lambda raw: raw[:40] + b"x" + raw[41:], lambda raw: b"", lambda raw: raw[:-3] + b"abc"]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_file_is_told_from_a_whole_one(tmp_path, damage):
+    path = tmp_path / "a.ckpt"
+    write(path, State({"epoch": 0}, {"weights": ARRAYS}))
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ValueError, match="not a whole checkpoint"):
+        read(path)
+
+
+def test_the_shelf_keeps_two_and_falls_back_to_the_older_where_the_newer_is_damaged(tmp_path):
+    shelf = Shelf(tmp_path / "fit-0")
+    for epoch in range(4):
+        shelf.put(epoch, State({"epoch": epoch}, {}))
+    names = sorted(path.name for path in (tmp_path / "fit-0").glob("*.ckpt"))
+    assert names == ["epoch-000002.ckpt", "epoch-000003.ckpt"]
+    (tmp_path / "fit-0" / names[1]).write_bytes(b"half")
+    with pytest.warns(UserWarning, match="damaged"):
+        assert shelf.newest().meta == {"epoch": 2}
+
+
+def test_only_one_holder_at_a_time_and_a_dead_holder_lets_go(tmp_path):
+    code = (
+        "import sys, pathlib; from kdfuse.fitting.checkpoint import Shelf\n"
+        f"shelf = Shelf(pathlib.Path({str(tmp_path / 'fit-0')!r}))\n"
+        "print(shelf.open, flush=True); sys.stdin.read()"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout.readline().strip() == "True"
+        second = Shelf(tmp_path / "fit-0")
+        assert second.taken and not second.open and second.newest() is None
+        second.put(0, State({"epoch": 0}, {}))
+        assert not list((tmp_path / "fit-0").glob("*.ckpt"))
+    finally:
+        holder.kill()
+        holder.wait()
+    assert Shelf(tmp_path / "fit-0").open
+
+
+def test_no_folder_keeps_nothing():
+    shelf = Shelf(None)
+    shelf.put(0, State({}, {}))
+    assert not shelf.open and not shelf.taken and shelf.newest() is None

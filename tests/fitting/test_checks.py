@@ -1,0 +1,36 @@
+import keras
+import numpy as np
+import pytest
+
+from kdfuse.data import Data
+from kdfuse.fitting.checks import check_outputs, class_weights
+
+X = np.zeros((8, 4), "float32")
+LABELS = np.array([0, 0, 0, 0, 0, 1, 1, 2])
+
+
+def test_balanced_weights_are_rows_over_classes_times_rows_of_the_class():
+    data = Data(train=(X, LABELS))
+    assert class_weights("balanced", data) == pytest.approx({0: 8 / 15, 1: 8 / 6, 2: 8 / 3})
+    one_hot = Data(train=(X, np.eye(3, dtype="float32")[LABELS]))
+    assert class_weights("balanced", one_hot) == pytest.approx(class_weights("balanced", data))
+    assert class_weights({1: 3.0}, data) == {0: 1.0, 1: 3.0, 2: 1.0} and class_weights(None, data) is None
+
+
+def test_weights_that_do_not_fit_raise():
+    with pytest.raises(ValueError, match="one output of classes"):
+        class_weights("balanced", Data(train=(X, X)))
+    for wrong in ({3: 1.0}, {0: -1.0}):
+        with pytest.raises(ValueError, match="classes 0 to 2"):
+            class_weights(wrong, Data(train=(X, LABELS)))
+
+
+def test_outputs_must_be_as_many_and_as_wide_as_the_targets():
+    inputs = keras.Input((4,))
+    three, four = keras.layers.Dense(3)(inputs), keras.layers.Dense(4, name="four")(inputs)
+    data = Data(train=(X, LABELS))
+    check_outputs(keras.Model(inputs, three), data, X)
+    with pytest.raises(ValueError, match="expected 3 units in the output 'four'"):
+        check_outputs(keras.Model(inputs, four), data, X)
+    with pytest.raises(ValueError, match="expected 1 outputs"):
+        check_outputs(keras.Model(inputs, [three, four]), data, X)

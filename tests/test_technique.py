@@ -1,0 +1,125 @@
+import keras
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from kdfuse import recording
+from kdfuse.data import Data
+from kdfuse.home import home
+from kdfuse.report import Report
+from kdfuse.settings import settings
+from kdfuse.technique import Chain, Result, Technique, check_call, run_key, state_folder
+from kdfuse.train import Train
+
+X, Y = load_digits(return_X_y=True)
+X = (X / 16).astype("float32")
+DATA = Data(train=(X[:200], Y[:200]), validation=(X[200:300], Y[200:300]), test=(X[300:400], Y[300:400]), name="digits")
+
+
+def net(seed=0):
+    keras.utils.set_random_seed(seed)
+    return keras.Sequential([keras.Input((64,)), keras.layers.Dense(8, "relu"), keras.layers.Dense(10)])
+
+
+@settings
+class Scale(Technique):
+    """Multiplies every weight."""
+
+    by: float = 1.0
+
+    def apply(self, model, data):
+        if self.by < 0:
+            raise ArithmeticError("on purpose")
+        copy = keras.models.clone_model(model)
+        copy.set_weights([self.by * weight for weight in model.get_weights()])
+        return Result(copy, notes=["scaled"], baselines={"teacher": model})
+
+
+def test_a_call_is_a_run_that_is_measured_and_recorded():
+    memory = recording.Memory()
+    with recording.use(memory):
+        model, report = Scale(2.0)(net(), DATA, name="twice")
+    hooks = [hook for hook, _ in memory.events]
+    assert hooks == ["start", "model", "end"]
+    run = memory.events[0][1][0]
+    assert run.name == "twice" and run.technique == "Scale" and run.settings == {"by": 2.0} and run.tags["data"] == "digits"
+    assert memory.events[-1][1][1] == "finished" and memory.events[-1][1][2] is report
+    assert memory.events[1][1][1] is model and len(memory.events[1][1][2]) == 8
+    assert {"validation/accuracy", "test/macro_f1", "size/parameters", "cost/macs", "latency/p50_ms", "kd/agreement"} <= set(report.metrics)
+    assert report.metrics["size/parameters"] == 64 * 8 + 8 + 80 + 10 and report.metrics["cost/macs"] == 64 * 8 + 80
+    assert report.metrics["delta/teacher/size/parameters"] == 0
+    assert report.metrics["delta/teacher/test/log_loss"] == pytest.approx(
+        report["test/log_loss"] - report.tables["models"][1]["test/log_loss"]
+    )
+    assert [row["model"] for row in report.rows()] == ["model", "teacher"] and report.rows()[1]["kd/agreement"] == 1.0
+    assert "scaled" in str(report) and "agreement" in str(report) and report.seconds > 0
+    assert Report.from_json(report.to_json()).metrics == report.metrics
+
+
+def test_the_figures_are_those_that_numpy_finds():
+    model, report = Scale(1.0)(net(), DATA)
+    predicted = np.asarray(model(X[300:400])).argmax(-1)
+    assert report["test/accuracy"] == pytest.approx(np.mean(predicted == Y[300:400]))
+    assert report["validation/accuracy"] == pytest.approx(np.mean(np.asarray(model(X[200:300])).argmax(-1) == Y[200:300]))
+
+
+def test_an_error_fails_the_run_and_goes_on_to_the_caller():
+    memory = recording.Memory()
+    with recording.use(memory), pytest.raises(ArithmeticError):
+        Scale(-1.0)(net(), DATA)
+    assert memory.events[-1][0] == "end" and memory.events[-1][1][1:3] == ("failed", None)
+
+
+def test_a_chain_hands_each_model_on_and_its_steps_are_child_runs():
+    memory = recording.Memory()
+    model = net()
+    with recording.use(memory):
+        last, report = Chain([Scale(2.0), Scale(3.0)])(model, DATA)
+    for ours, theirs in zip(last.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, 6 * theirs, rtol=1e-6)
+    runs = [arguments[0] for hook, arguments in memory.events if hook == "start"]
+    assert [run.name for run in runs] == ["Chain", "1. Scale", "2. Scale"] and runs[1].parent is runs[0] is runs[2].parent
+    assert [child.name for child in report.children] == ["1. Scale", "2. Scale"] and len(report.tables["steps"]) == 2
+    assert report.settings["techniques__1__by"] == 3.0
+    assert not list(home("state").glob("*"))
+
+
+def test_a_chain_of_nothing_or_of_something_else_raises():
+    for steps in ([], [Scale], [lambda model, data: model]):
+        with pytest.raises(TypeError, match="`techniques`"):
+            Chain(steps)
+
+
+def test_the_key_tells_runs_apart_and_is_the_same_for_equal_ones():
+    base = run_key("Train", {"epochs": 1}, net(), DATA)
+    assert base == run_key("Train", {"epochs": 1}, net(), DATA)
+    other_data = Data(train=(X[:201], Y[:201]))
+    others = [("Prune", {"epochs": 1}, net(), DATA), ("Train", {"epochs": 2}, net(), DATA), ("Train", {"epochs": 1}, net(1), DATA)]
+    keys = {run_key(*given) for given in [*others, ("Train", {"epochs": 1}, net(), other_data)]}
+    assert len(keys) == 4 and base not in keys
+    assert state_folder(base).is_relative_to(home("state"))
+    import tensorflow as tf
+
+    assert run_key("Train", {}, net(), Data(train=tf.data.Dataset.from_tensor_slices((X, Y)).batch(8))) is None
+
+
+def test_what_is_no_model_or_no_data_raises_with_the_mend():
+    for model, data, words in ((keras.Model, DATA, "Call it first"), ("m.keras", DATA, "Received"), (net(), {"x": 1}, "Wrap it")):
+        with pytest.raises(TypeError, match=words):
+            check_call("Train", model, data)
+
+
+def test_two_trainings_in_one_run_keep_their_checkpoints_apart():
+    @settings
+    class Twice(Technique):
+        def apply(self, model, data):
+            training = Train(epochs=1)
+            copies = [training.private(model, data) for _ in range(2)]
+            for copy in copies:
+                training.fit(copy, data)
+            folders.append(sorted(path.name for path in state_folder(recording.current().key).iterdir()))
+            return Result(copies[-1])
+
+    folders = []
+    Twice()(net(), DATA)
+    assert folders == [["fit-0", "fit-1"]]
