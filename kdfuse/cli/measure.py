@@ -1,0 +1,100 @@
+"""`kdfuse measure MODEL.keras`: how large, how fast and how good is it?"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kdfuse.cli.output import Failure, show
+
+if TYPE_CHECKING:
+    from kdfuse.data import Data
+
+
+def measure(
+    model: Annotated[Path, typer.Argument(help="A .keras file. It is loaded in safe mode.")],
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Also measure quality: a data set's name (digits, mnist, …), or an .npz file with x_test and y_test (or x and y)."
+        ),
+    ] = None,
+    latency: Annotated[bool, typer.Option(help="Also measure how long one row takes.")] = True,
+) -> None:
+    """Show a model's parameters, bytes, multiply-accumulates and latency; with --data also its quality."""
+    if not model.is_file():
+        raise Failure(f"`MODEL`: there is no file {model}.", 2)
+    from kdfuse import runtime
+
+    runtime.tensorflow()
+    from kdfuse.export.keras_file import load_model
+
+    try:
+        loaded = load_model(model)
+    except ValueError as error:
+        raise Failure(str(error), 2) from error
+    metrics = _with_data(loaded, data, latency) if data is not None else _alone(loaded, latency)
+    from kdfuse.report import format_figure
+
+    rows = [[name, format_figure(name, value)] for name, value in metrics.items() if value is not None]
+    show(["figure", "value"], rows, title=f"{model.name}: {loaded.name}")
+
+
+def _alone(model: Any, latency: bool) -> dict[str, Any]:
+    from kdfuse.graph.macs import count_macs
+    from kdfuse.measure.size import size
+
+    found: dict[str, Any] = {**size(model), "cost/macs": count_macs(model)}
+    example = _example(model)
+    if latency and example is not None:
+        from kdfuse.measure.latency import latency as timed
+
+        found.update(timed(model, example))
+    return found
+
+
+def _example(model: Any) -> Any:
+    """One row of zeros for what the model declares as its inputs; None where a size is open."""
+    import keras
+    import numpy as np
+
+    declared = keras.tree.flatten(getattr(model, "inputs", None) or [])
+    if not declared or any(size is None for one in declared for size in one.shape[1:]):
+        typer.echo("The model does not say its input's shape; its latency is left out. Give --data.", err=True)
+        return None
+    rows = [np.zeros((1, *one.shape[1:]), keras.backend.standardize_dtype(one.dtype)) for one in declared]
+    return rows[0] if len(rows) == 1 else rows
+
+
+def _with_data(model: Any, name: str, latency: bool) -> dict[str, Any]:
+    from kdfuse.measure.measure import measure as measured
+
+    return dict(measured(model, _data(name), latency=latency).metrics)
+
+
+def _data(name: str) -> "Data":
+    if name.endswith(".npz") or Path(name).is_file():
+        return _from_file(Path(name))
+    from kdfuse.datasets import load
+
+    return load(name)
+
+
+def _from_file(path: Path) -> "Data":
+    import numpy as np
+
+    from kdfuse.data import Data
+
+    if not path.is_file():
+        raise Failure(f"`--data`: there is no file {path}.", 2)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in file.files}
+    except Exception as error:
+        raise Failure(f"`--data`: {path} is not a readable .npz file: {error}", 2) from error
+    for x, y in (("x_test", "y_test"), ("x", "y")):
+        if x in arrays and y in arrays:
+            # The labels' range is judged by the training split, which a file of test rows alone does not have.
+            train = (arrays.get("x_train", arrays[x]), arrays.get("y_train", arrays[y]))
+            return Data(train=train, test=(arrays[x], arrays[y]), name=path.stem)
+    raise Failure(f"`--data`: expected the arrays x_test and y_test (or x and y) in {path}. Received: {sorted(arrays)}.", 2)

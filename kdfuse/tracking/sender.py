@@ -1,0 +1,205 @@
+"""The background thread that sends journals to MLflow while training goes on.
+
+Training only writes its journal. The thread reads it from there, so that what is sent live and what `kdfuse sync` sends
+later is the same. Where the store fails, sending stops for the run, a warning is due, and the journal stays.
+"""
+
+import atexit
+import contextlib
+import os
+import threading
+import time
+import warnings
+from collections.abc import Callable
+
+from kdfuse.tracking.journal import Journal
+from kdfuse.tracking.store import Destination, Store, shown
+from kdfuse.tracking.transcript import ParentMissing, Transcript
+
+PAUSE = 0.5
+"""Seconds in which news are gathered into one call: epochs of milliseconds do not become as many calls."""
+AWAY = 60.0
+"""Seconds after which a store that failed is tried again, by a new run."""
+LOCAL_PATIENCE, REMOTE_PATIENCE = 30.0, 3.0
+"""Seconds that the end of the process waits for a store that has not failed."""
+
+
+class _Entry:
+    def __init__(self, journal: Journal, transcript: Transcript, uri: str) -> None:
+        self.journal = journal
+        self.transcript = transcript
+        self.uri = uri
+        self.ended = False
+        self.failed = False
+        self.settled = threading.Event()
+
+
+class Sender:
+    """Sends the journals of this process, one thread for all of them."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, _Entry] = {}
+        self._news: dict[str, None] = {}
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._urgent = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._stores: dict[Destination, Store] = {}
+        self._away: dict[str, float] = {}
+        self._warm = False
+        self._complaint: str | None = None
+        self._complained: set[str] = set()
+
+    def open(self, run_id: str, journal: Journal, destination: Destination) -> None:
+        """Take charge of a journal whose first event is written."""
+        self._entries[run_id] = _Entry(journal, Transcript(journal.folder, self._store), destination.uri)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="kdfuse-sender", daemon=True)
+            self._thread.start()
+            _at_exit(self.flush)
+        self.news(run_id, urgent=True)
+
+    def news(self, run_id: str, *, urgent: bool = False) -> None:
+        """Say that a journal has new events."""
+        with self._lock:
+            self._news[run_id] = None
+        if urgent:
+            self._urgent.set()
+        self._wake.set()
+
+    def close(self, run_id: str, patience: float) -> bool:
+        """Say that a journal has its last event, and wait for it to be sent.
+
+        Args:
+            run_id: the run.
+            patience: seconds to wait at most.
+
+        Returns:
+            Whether MLflow has the whole run. If not, the thread goes on, or the journal waits for `kdfuse sync`.
+        """
+        entry = self._entries.get(run_id)
+        if entry is None:
+            return True
+        with self._lock:
+            entry.ended = True
+            failed = entry.failed
+        if failed:
+            self._leave(run_id, entry)
+            return False
+        self.news(run_id, urgent=True)
+        return entry.settled.wait(patience) and not entry.failed
+
+    def complain(self) -> None:
+        """Give the warning that is due, if one is: in the thread that trains, where warnings belong to the user's filters."""
+        complaint, self._complaint = self._complaint, None
+        if complaint is not None:
+            warnings.warn(complaint, RuntimeWarning, stacklevel=5)
+
+    def wait(self) -> int:
+        """Wait shortly until MLflow has all runs that ended; how many it has not."""
+        left = 0
+        begun = time.monotonic()
+        for run_id, entry in list(self._entries.items()):
+            if entry.ended and not entry.failed:
+                patience = LOCAL_PATIENCE if entry.uri.startswith("sqlite") else REMOTE_PATIENCE
+                self.news(run_id, urgent=True)
+                left += not entry.settled.wait(max(begun + patience - time.monotonic(), 0.0))
+        return left
+
+    def flush(self) -> None:
+        """At the end of the process: wait for what is still being sent, and say what is left."""
+        with contextlib.suppress(KeyboardInterrupt):
+            left = self.wait()
+            if left and not self._complained:
+                self._complaint = f"MLflow has not received {left} run(s) yet. Their events are kept; `kdfuse sync` sends the rest."
+            self.complain()
+
+    def _work(self) -> None:
+        while True:
+            self._wake.wait()
+            self._urgent.wait(PAUSE)
+            self._wake.clear()
+            self._urgent.clear()
+            with self._lock:
+                news, self._news = list(self._news), {}
+            for run_id in news:
+                entry = self._entries.get(run_id)
+                if entry is not None and not entry.failed:
+                    self._send(run_id, entry)
+            if not self._warm:
+                self._warm = True
+                _load_plots()
+
+    def _send(self, run_id: str, entry: _Entry) -> None:
+        try:
+            if time.monotonic() < self._away.get(entry.uri, 0.0):
+                raise ConnectionError("The store failed a moment ago.")
+            if entry.transcript.catch_up():
+                entry.journal.remove()
+                self._entries.pop(run_id, None)
+                entry.settled.set()
+        except ParentMissing:
+            self._fail(run_id, entry)
+        except Exception as error:
+            self._stores = {destination: store for destination, store in self._stores.items() if destination.uri != entry.uri}
+            self._away.setdefault(entry.uri, 0.0)
+            if time.monotonic() >= self._away[entry.uri]:
+                self._away[entry.uri] = time.monotonic() + AWAY
+            if entry.uri not in self._complained:
+                self._complained.add(entry.uri)
+                self._complaint = (
+                    f"MLflow at {shown(entry.uri)} does not answer: {_reason(error)} Training goes on; the events are kept in "
+                    f"{entry.journal.folder.parent}. `kdfuse sync` sends them later."
+                )
+            self._fail(run_id, entry)
+
+    def _fail(self, run_id: str, entry: _Entry) -> None:
+        with self._lock:
+            entry.failed = True
+            ended = entry.ended
+        if ended:
+            self._leave(run_id, entry)
+        entry.settled.set()
+
+    def _leave(self, run_id: str, entry: _Entry) -> None:
+        """The journal is whole and stays: whoever syncs may have it."""
+        self._entries.pop(run_id, None)
+        entry.journal.release()
+
+    def _store(self, destination: Destination) -> Store:
+        if destination not in self._stores:
+            self._stores[destination] = Store(destination)
+        return self._stores[destination]
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text if len(text) <= 200 else text[:200] + '…'}."
+
+
+def _load_plots() -> None:
+    """Load what the end of a run draws with while the run goes on: matplotlib's first import builds its list of fonts."""
+    with contextlib.suppress(Exception):
+        import matplotlib.backends.backend_agg
+        import matplotlib.figure  # noqa: F401
+
+
+def _at_exit(function: Callable[[], None]) -> None:
+    # Before the thread pools end, which MLflow needs for uploads; `atexit` alone comes after them.
+    register = getattr(threading, "_register_atexit", atexit.register)
+    with contextlib.suppress(RuntimeError):
+        register(function)
+
+
+_sender: list[Sender] = []
+
+
+def sender() -> Sender:
+    """The sender of this process."""
+    if not _sender:
+        _sender.append(Sender())
+    return _sender[0]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_sender.clear)

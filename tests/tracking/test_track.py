@@ -1,0 +1,71 @@
+"""Groups of runs."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from kdfuse import recording
+from kdfuse.recording import Memory, Silence
+from kdfuse.report import Report
+from kdfuse.tracking.mlflow_recorder import MlflowRecorder
+from kdfuse.tracking.track import best, track
+
+
+def child(name: str, **metrics: float) -> None:
+    with recording.run(name, "Train") as run:
+        run.report = Report(technique="Train", name=name, metrics={key.replace("__", "/"): value for key, value in metrics.items()})
+
+
+def test_a_group_shows_the_best_child(database: str, runs: Callable[..., Any]) -> None:
+    from mlflow import MlflowClient
+
+    with recording.use(MlflowRecorder()), track("widths", run="three", tags={"why": "test"}) as group:
+        assert recording.current() is group
+        child("a", validation__accuracy=0.7, test__accuracy=0.71)
+        child("b", validation__accuracy=0.9, test__accuracy=0.88)
+        child("c", validation__accuracy=0.8)
+    found = runs()
+    assert set(found) == {"three", "a", "b", "c"}
+    assert {run.data.tags.get("mlflow.parentRunId") for run in found.values()} == {None, found["three"].info.run_id}
+    metrics = found["three"].data.metrics
+    assert (metrics["validation/accuracy"], metrics["test/accuracy"]) == (0.9, 0.88)
+    note = found["three"].data.tags["mlflow.note.content"]
+    assert "| a | " in note and "best child: b" in note and found["three"].data.tags["kdfuse.why"] == "test"
+    assert MlflowClient(tracking_uri=database).get_experiment(found["a"].info.experiment_id).name == "widths"
+
+
+def test_a_group_that_fails_shows_what_it_has(database: str, runs: Callable[..., Any]) -> None:
+    with recording.use(MlflowRecorder()), pytest.raises(RuntimeError), track("widths"):
+        child("a", validation__accuracy=0.7)
+        raise RuntimeError
+    found = runs()["widths"]
+    assert found.info.status == "FAILED" and found.data.metrics["validation/accuracy"] == 0.7
+
+
+def test_silence_and_other_recorders_stay_in_force() -> None:
+    with recording.use(Memory()) as memory, track("x") as group:
+        child("a")
+        assert isinstance(group.recorder, Memory)
+    assert isinstance(memory, Memory) and [hook for hook, _ in memory.events] == ["start", "start", "end", "end"]
+    with recording.silence(), track("x") as group:
+        assert isinstance(group.recorder, Silence)
+    with track("x") as group:  # KDFUSE_TRACKING=off
+        assert isinstance(group.recorder, Silence)
+
+
+def test_the_ambient_recorder_returns(database: str) -> None:
+    with recording.use(MlflowRecorder("mine")) as mine:
+        with track("theirs"):
+            assert recording.recorder() is not mine
+        assert recording.recorder() is mine
+
+
+def test_best() -> None:
+    reports = [Report(name=str(i), metrics=metrics) for i, metrics in enumerate([{"test/rmse": 1.0}, {"test/rmse": 3.0}, {}])]
+    assert best(reports) is reports[1] and best([]) is None
+
+
+def test_an_experiment_needs_a_name() -> None:
+    with pytest.raises(ValueError, match="`experiment`"), track(" "):
+        pass
