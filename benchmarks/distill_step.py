@@ -1,0 +1,145 @@
+"""What a step of distillation costs over a step of plain `student.fit`, in one process, interleaved.
+
+Two pairs: the MLPs 784-1200-1200-10 -> 784-800-800-10 and a convolutional pair (65,578 -> 4,274 parameters), batch 128. Measured:
+plain `fit`, kdfuse with cached teacher outputs, kdfuse with the teacher live, `keras.distillation.Distiller` on logits, and
+the same with one feature tap. Every round runs each of them for one epoch, in turn and in an order that rotates; a ratio is
+taken within a round, and the table gives the median ratio with its 95 % interval.
+
+    python benchmarks/distill_step.py [--rounds 21] [--steps 60] [--quick]
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import common
+import keras
+import numpy as np
+from keras import layers
+
+import kdfuse as kf
+from kdfuse.data import Data
+from kdfuse.distill.distiller import Distiller
+from kdfuse.distill.teachers import TaughtSplit, targets
+from kdfuse.graph.copy import copy_model
+
+NAME, BATCH = "distill_step", 128
+LABELS = keras.losses.SparseCategoricalCrossentropy
+
+
+def mlp(units, name):
+    hidden = [layers.Dense(width, "relu", name=f"{name}_{place}") for place, width in enumerate(units)]
+    return keras.Sequential([keras.Input((28, 28, 1)), layers.Flatten(), *hidden, layers.Dense(10, name=f"{name}_out")], name=name)
+
+
+def cnn(filters, name):
+    net = [keras.Input((28, 28, 1))]
+    for place, width in enumerate(filters):
+        net += [layers.Conv2D(width, 3, padding="same", use_bias=False), layers.BatchNormalization()]
+        net += [layers.Activation("relu", name=f"{name}_{place}"), layers.MaxPooling2D()]
+    return keras.Sequential([*net, layers.GlobalAveragePooling2D(), layers.Dense(10, name=f"{name}_out")], name=name)
+
+
+PAIRS = {
+    "MLP 784-1200-1200-10 -> 784-800-800-10": (lambda: mlp((1200, 1200), "t"), lambda: mlp((800, 800), "s"), ("t_out", "s_out")),
+    "CNN": (lambda: cnn((32, 64, 80), "t"), lambda: cnn((8, 16, 18), "s"), ("t_out", "s_out")),
+}
+
+
+class Clock(keras.callbacks.Callback):
+    """Seconds from the first step of the epoch to its end, starting up and data set-up left out."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.begun = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.seconds = time.perf_counter() - self.begun
+
+
+def variants(teacher, student, data, tap):
+    """For each row of the table, a function that trains for one epoch and returns its seconds."""
+    x, y, loss = data.train.x, data.train.y, LABELS(from_logits=True)
+    soft = [kf.SoftTargets(4.0)]
+
+    def fitting(model, **given):
+        model.compile("adam", loss, metrics=["accuracy"])
+
+        def run(epoch):
+            clock = Clock()
+            source = given["split"].dataset(BATCH, seed=0, start=epoch, epochs=epoch + 1) if "split" in given else x
+            more = {"shuffle": False} if "split" in given else {"y": y, "batch_size": BATCH}
+            model.fit(source, verbose=0, callbacks=[clock], **more)
+            return clock.seconds
+
+        return run
+
+    def peer(losses, weights):
+        made = keras.distillation.Distiller(
+            teacher=copy_model(teacher), student=copy_model(student), distillation_losses=losses, distillation_loss_weights=weights,
+            student_loss_weight=0.5,
+        )  # fmt: skip
+        return fitting(made)
+
+    logits = keras.distillation.LogitsDistillation(loss=keras.losses.KLDivergence(), temperature=4.0)
+    feature = keras.distillation.FeatureDistillation(loss="mse", teacher_layer_name=tap[0], student_layer_name=tap[1])
+    taught = TaughtSplit(data.train, targets(teacher, data.train, "logits").outputs)
+    found = {
+        "plain student.fit": fitting(copy_model(student)),
+        "kdfuse, teacher cached": fitting(Distiller(copy_model(student), soft), split=taught),
+        "kdfuse, teacher live": fitting(Distiller(copy_model(student), soft, teacher=teacher), split=data.train),
+        "keras.distillation, logits": peer([logits], [0.5]),
+    }
+    if teacher.get_layer(tap[0]).output.shape == student.get_layer(tap[1]).output.shape:
+        found["keras.distillation, logits and a feature"] = peer([logits, feature], [0.4, 0.1])
+    return found
+
+
+def measure(pair, rounds, steps):
+    build_teacher, build_student, tap = PAIRS[pair]
+    random = np.random.default_rng(0)
+    rows = steps * BATCH
+    data = Data(
+        train=(random.random((rows, 28, 28, 1), dtype="float32"), random.integers(0, 10, rows)), class_names=[str(i) for i in range(10)]
+    )
+    runs = variants(build_teacher(), build_student(), data, tap)
+    seconds = {name: [] for name in runs}
+    order = list(runs)
+    for place in range(rounds + 1):
+        for name in order[place % len(order) :] + order[: place % len(order)]:
+            took = runs[name](place)
+            if place:  # the first round traces
+                seconds[name].append(took / steps)
+        print(f"{pair}: round {place} of {rounds}", file=sys.stderr, flush=True)
+    return seconds
+
+
+def table(results):
+    rows = []
+    for pair, seconds in results["pairs"].items():
+        plain = seconds["plain student.fit"]
+        for name, own in seconds.items():
+            low, middle, high = common.median_interval([ours / theirs for ours, theirs in zip(own, plain, strict=True)])
+            rows.append([pair, name, f"{middle:.2f}x", f"{low:.2f} to {high:.2f}", f"{1000 * common.median_interval(own)[1]:.1f}"])
+    note = "One process, rounds interleaved; ratio to plain `fit` in the same round, median with its 95 % interval"
+    return f"{common.markdown(['pair', 'what', 'step cost', 'interval', 'ms a step'], rows)}\n\n{note} (`benchmarks/distill_step.py`)."
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=21)
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--quick", action="store_true", help="three rounds of twenty steps; nothing is kept")
+    chosen = parser.parse_args()
+    rounds, steps = (3, 20) if chosen.quick else (chosen.rounds, chosen.steps)
+    results = {"pairs": {pair: measure(pair, rounds, steps) for pair in PAIRS}, "rounds": rounds, "steps": steps}
+    print(table(results))
+    if not chosen.quick:
+        common.save(NAME, results)
+        common.into_readme(NAME, table(results))
+
+
+if __name__ == "__main__":
+    main()
