@@ -26,7 +26,7 @@ from kdfuse.home import home
 
 NAME = "hinton_mnist"
 PAPER = {"teacher": 67, "plain": 146, "soft": 74}
-TEACHER_EPOCHS, STUDENT_EPOCHS, TEMPERATURE, LABEL_WEIGHT = 200, 100, 20.0, 0.1
+TEACHER_EPOCHS, STUDENT_EPOCHS, TEMPERATURE, LABEL_WEIGHT = 80, 40, 20.0, 0.1
 
 
 @keras.saving.register_keras_serializable("benchmarks")
@@ -63,9 +63,10 @@ def build_student(data, seed):
 
 
 def trainings(seed, teacher_epochs, student_epochs):
-    common_settings = {"batch_size": 128, "decay": "cosine", "seed": seed}
-    teacher = kf.Train(epochs=teacher_epochs, optimizer="nesterov", learning_rate=0.1, **common_settings)
-    student = kf.Train(epochs=student_epochs, optimizer="adam", learning_rate=1e-3, **common_settings)
+    teacher, student = (
+        kf.Train(epochs=epochs, batch_size=128, optimizer="adam", learning_rate=1e-3, decay="cosine", seed=seed)
+        for epochs in (teacher_epochs, student_epochs)
+    )
     return teacher, student
 
 

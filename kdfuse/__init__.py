@@ -2,7 +2,6 @@
 
 import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from kdfuse import recording
@@ -25,11 +24,11 @@ if TYPE_CHECKING:
     from kdfuse.fitting.decay import Plateau as Plateau
     from kdfuse.fitting.decay import Staircase as Staircase
     from kdfuse.fitting.stopping import Stopping as Stopping
-    from kdfuse.measure.measure import measure as measure
     from kdfuse.recording import silence as silence
     from kdfuse.report import Report as Report
     from kdfuse.technique import Chain as Chain
     from kdfuse.technique import Technique as Technique
+    from kdfuse.technique import evaluate as evaluate
     from kdfuse.tracking.track import track as track
     from kdfuse.train import Train as Train
 
@@ -53,14 +52,17 @@ _NAMES = {
     "Plateau": "kdfuse.fitting.decay:Plateau",
     "Staircase": "kdfuse.fitting.decay:Staircase",
     "Stopping": "kdfuse.fitting.stopping:Stopping",
-    "measure": "kdfuse.measure.measure:measure",
     "silence": "kdfuse.recording:silence",
     "Report": "kdfuse.report:Report",
     "Chain": "kdfuse.technique:Chain",
     "Technique": "kdfuse.technique:Technique",
+    "evaluate": "kdfuse.technique:evaluate",
     "track": "kdfuse.tracking.track:track",
     "Train": "kdfuse.train:Train",
 }
+
+_LIGHT = {"datasets", "runtime", "Data", "silence", "Report", "track"}
+"""Names that load neither Keras nor TensorFlow."""
 
 __all__ = ["__version__", *_NAMES]
 
@@ -71,6 +73,10 @@ def __getattr__(name: str) -> Any:
 
         raise AttributeError(f"kdfuse has no {name!r}. {suggest(name, _NAMES)}")
     module, _, attribute = _NAMES[name].partition(":")
+    if name not in _LIGHT and "keras" not in sys.modules:
+        from kdfuse.runtime import tensorflow
+
+        tensorflow()  # quietly, before Keras loads it with all its lines
     found = import_module(module)
     value = getattr(found, attribute) if attribute else found
     globals()[name] = value
@@ -79,16 +85,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
-
-
-class _Public(ModuleType):
-    def __setattr__(self, name: str, value: Any) -> None:
-        # Importing the folder `measure/` would put the folder in the place of the public function `measure`.
-        if not (isinstance(value, ModuleType) and ":" in _NAMES.get(name, "")):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Public
 
 
 def _default_recorder() -> recording.Recorder:

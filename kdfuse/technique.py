@@ -32,6 +32,7 @@ class Result:
         files: files that belong to the result, by kind.
         notes: sentences a reader should know.
         baselines: models to measure beside the result: `teacher`, `control`.
+        heads: declared heads, of the result under `model` and of baselines under their names; the others are detected.
     """
 
     model: keras.Model
@@ -41,6 +42,7 @@ class Result:
     files: dict[str, Path] = dataclasses.field(default_factory=dict)
     notes: list[str] = dataclasses.field(default_factory=list)
     baselines: dict[str, keras.Model] = dataclasses.field(default_factory=dict)
+    heads: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @settings
@@ -95,7 +97,7 @@ class Technique:
 
     def report(self, result: Result, data: Data, run: recording.Run) -> Report:
         """Measure the model and its baselines, each split once, and say it all in a report."""
-        measured = measure(result.model, data)
+        measured = measure(result.model, data, head=result.heads.get("model", "auto"))
         report = Report(
             technique=type(self).__name__,
             settings=dict(run.settings),
@@ -107,7 +109,7 @@ class Technique:
             children=list(run.children),
             name=run.name,
         )
-        beside = {name: measure(other, data) for name, other in result.baselines.items()}
+        beside = {name: measure(other, data, head=result.heads.get(name, "auto")) for name, other in result.baselines.items()}
         rows: list[dict[str, Any]] = [{"model": name, **other.metrics} for name, other in beside.items()]
         for name, other in beside.items():
             report.metrics.update(differences(name, measured, other))
@@ -147,6 +149,25 @@ class Chain(Technique):
             rows.append({"model": report.name, **report.metrics})
             files.update(report.files)
         return Result(model, tables={"steps": rows}, files=files)
+
+
+def evaluate(model: keras.Model, data: Data, *, head: Any = "auto") -> Report:
+    """Measure a model as a technique's result is measured: quality on validation and test, size, MACs, latency.
+
+    Args:
+        model: any Keras 3 model; it stays as it is.
+        data: where quality is measured.
+        head: what its outputs are, one of `kdfuse.graph.heads.HEADS` or `auto`.
+
+    Returns:
+        The report. Nothing is recorded.
+    """
+    check_call("evaluate", model, data)
+    begun = time.perf_counter()
+    measured = measure(model, data, head=head)
+    report = Report("evaluate", metrics=measured.metrics, tables=measured.tables, name=model.name)
+    report.seconds = time.perf_counter() - begun
+    return report
 
 
 def check_call(owner: str, model: Any, data: Any) -> None:

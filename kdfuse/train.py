@@ -13,11 +13,12 @@ from kdfuse import recording, runtime
 from kdfuse.data import Data
 from kdfuse.fitting.checkpoint import Checkpoints, Shelf
 from kdfuse.fitting.checks import check_fit, class_weights
+from kdfuse.fitting.execution import steps_together
 from kdfuse.fitting.compiled import KEPT, auto_loss, auto_metrics, carry_compile, compile_settings, fresh
 from kdfuse.fitting.decay import Decay, DecaySchedule, Plateau, make_decay, needs_steps
 from kdfuse.fitting.guards import EpochSeeds, Progress, StopAtNaN
 from kdfuse.fitting.history import History
-from kdfuse.fitting.loan import PRECISIONS, precision, weight_penalty
+from kdfuse.fitting.loan import precision, weight_penalty
 from kdfuse.fitting.optimizers import Optimizer, base_rate, check_optimizer, make_optimizer
 from kdfuse.fitting.stopping import EarlyStop, PlateauDecay, Stopping
 from kdfuse.graph.copy import copy_model
@@ -73,6 +74,8 @@ class Train(Technique):
         jit: True, False or `auto` (Keras decides: off on CPU). Measured on CPU only.
         strategy: a `tf.distribute` strategy by name (see `kdfuse.runtime.strategy`), or None. Measured on logical CPU devices only.
         seed: of the order of the rows and of dropout; each is a function of (seed, epoch).
+        steps_per_execution: steps that TensorFlow runs in one go, a divisor of the steps of an epoch; `auto` takes the largest
+            up to 32, and 1 for streams and where a callback wants to hear of every step. The arithmetic is the same.
         deterministic: switches on TensorFlow's deterministic operations, for the whole process.
         checkpoint: epochs between two checkpoints; 0 for none.
         head: what the model's outputs are: `logits`, `softmax`, `sigmoid`, `regression`, or `auto` to detect it.
@@ -90,6 +93,7 @@ class Train(Technique):
     precision: str | None = None
     jit: bool | str = "auto"
     strategy: str | None = None
+    steps_per_execution: int | str = "auto"
     seed: int = 0
     deterministic: bool = False
     checkpoint: int = 1
@@ -100,12 +104,14 @@ class Train(Technique):
         _integer("batch_size", self.batch_size, 1)
         _integer("checkpoint", self.checkpoint, 0)
         _integer("seed", self.seed, 0)
+        if self.steps_per_execution != "auto":
+            _integer("steps_per_execution", self.steps_per_execution, 1)
         check_optimizer(self.optimizer, self.learning_rate)
         make_decay(self.decay)
         if not (isinstance(self.l2, int | float) and 0 <= self.l2 < float("inf")):
             raise ValueError(f"`l2`: expected a number of at least 0. Received: l2={self.l2!r}.")
-        if self.precision is not None and self.precision not in PRECISIONS:
-            raise ValueError(f"`precision`: expected one of {PRECISIONS} or None. Received: precision={self.precision!r}.")
+        if self.precision is not None and self.precision not in runtime.PRECISIONS:
+            raise ValueError(f"`precision`: expected one of {runtime.PRECISIONS} or None. Received: precision={self.precision!r}.")
         if self.jit not in (True, False, "auto"):
             raise ValueError(f"`jit`: expected True, False or 'auto'. Received: jit={self.jit!r}.")
         if self.jit is True and self.deterministic:
@@ -121,7 +127,7 @@ class Train(Technique):
     def apply(self, model: keras.Model, data: Data) -> Result:
         student = self.private(model, data)
         fitted = self.fit(student, data)
-        return Result(self.public(student, data), fitted.history, notes=fitted.notes)
+        return Result(self.public(student, data), fitted.history, notes=fitted.notes, heads={"model": self.head})
 
     def private(self, model: keras.Model, data: Data) -> keras.Model:
         """A copy of `model` under this training's strategy, compiled as `model` is."""
@@ -166,7 +172,9 @@ class Train(Technique):
             stops.append(EarlyStop(self.stopping, history, model))
         with precision(model, self.precision), weight_penalty(model, self.l2), runtime.strategy(self.strategy).scope():
             fitted = engine(model) if engine is not None else model
-            fitted.compile(optimizer=self._optimizer(rate), jit_compile=self.jit, **self._objective(model, data))
+            together = steps_together(self.steps_per_execution, steps if data.train.indexable else None, callbacks)
+            execution = {"jit_compile": self.jit, "steps_per_execution": together}
+            fitted.compile(optimizer=self._optimizer(rate), **execution, **self._objective(model, data))
             with self._shelf(data) as shelf:
                 resumable = [history, *stops, *(callback for callback in callbacks if hasattr(callback, "get_state"))]
                 checkpoints = Checkpoints(shelf, max(self.checkpoint, 1), resumable)
@@ -196,7 +204,7 @@ class Train(Technique):
 
     def _objective(self, model: keras.Model, data: Data) -> dict[str, Any]:
         own = {name: fresh(value) for name, value in compile_settings(model).items() if name in KEPT}
-        x, y, _ = data.train.head(2)
+        x, y, weights = data.train.head(2)
         if isinstance(self.loss, str) and self.loss == "auto":
             if "loss" in own:
                 return own
@@ -204,7 +212,7 @@ class Train(Technique):
             shapes = model.outputs if getattr(model, "outputs", None) else model(x, training=False)
             flat = keras.tree.flatten(shapes)
             shapes = flat[0] if isinstance(head, str) else keras.tree.pack_sequence_as(head, flat)
-            metrics = {"weighted_metrics" if data.train.weights() is not None else "metrics": auto_metrics(head, data.task, y, shapes)}
+            metrics = {"metrics" if weights is None else "weighted_metrics": auto_metrics(head, data.task, y, shapes)}
             return {"loss": auto_loss(head, data.task, y, shapes), **metrics}
         own.setdefault("metrics", None)
         return {**own, "loss": fresh(self.loss)}

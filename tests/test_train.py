@@ -91,7 +91,7 @@ def test_each_setting_changes_the_result(change):
 def test_settings_of_execution_change_how_it_runs_but_not_what_comes_out():
     base = Train(epochs=1, batch_size=100)
     plain = weights_of(base, model=net())  # without dropout: XLA draws other numbers
-    for change in ({"jit": True}, {"strategy": "one_device"}, {"checkpoint": 0}, {"head": "logits"}):
+    for change in ({"jit": True}, {"strategy": "one_device"}, {"checkpoint": 0}, {"head": "logits"}, {"steps_per_execution": 1}):
         for ours, theirs in zip(weights_of(replace(base, change), model=net()), plain, strict=True):
             np.testing.assert_allclose(ours, theirs, atol=1e-5, err_msg=str(change))
     with pytest.raises(ValueError, match="head"):
@@ -111,6 +111,23 @@ def test_jit_reaches_keras():
         training = Train(epochs=1, jit=jit)
         training.fit(training.private(net(), digits(64)), digits(64), [Look()])
     assert seen == [True, False]
+
+
+def test_steps_per_execution_reaches_keras_and_changes_no_bit():
+    seen = []
+
+    class Look(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            seen.append(self.model.steps_per_execution)
+
+    found = []
+    for together in ("auto", 1):
+        training = Train(epochs=2, batch_size=16, steps_per_execution=together)
+        model = training.private(net(dropout=0.3), digits(100))
+        training.fit(model, digits(100), [Look()])
+        found.append(model.get_weights())
+    assert seen == [7, 1]
+    assert same(found[0], found[1])
 
 
 def test_same_seed_same_weights_also_with_dropout():
@@ -315,6 +332,7 @@ def test_kill_9_at_a_random_step_loses_nothing(tmp_path):
         (lambda: Train(decay="cosin"), ValueError, "cosine"),
         (lambda: Train(checkpoint=-1), ValueError, "`checkpoint`"),
         (lambda: Train(seed=-1), ValueError, "`seed`"),
+        (lambda: Train(steps_per_execution=0), ValueError, "`steps_per_execution`"),
         (lambda: Train(jit=True, deterministic=True), ValueError, "`jit`"),
     ],
 )

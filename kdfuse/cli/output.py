@@ -23,7 +23,7 @@ def complain(message: str) -> None:
 
 
 def show(columns: list[str], rows: list[list[Any]], title: str | None = None) -> None:
-    """A table; the first column is left-aligned, a second of text as well."""
+    """A table of texts, shown as they are."""
     from rich import box
     from rich.console import Console
     from rich.table import Table

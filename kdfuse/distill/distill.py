@@ -109,6 +109,7 @@ class Distill(Technique):
         student = self.training.private(model, data)
         fitted = self.fit(student, data)
         result = Result(self.public(student, data), fitted.history, notes=fitted.notes, baselines={"teacher": self.teacher})
+        result.heads = {"model": self.training.head, "control": self.training.head, "teacher": self.teacher_head}
         if self.control:
             result.baselines["control"], _ = self.training(model, data, name="control")
         return result

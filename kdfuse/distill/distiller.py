@@ -12,7 +12,7 @@ from kdfuse.distill.outputs import like, logits_of, masks_of
 from kdfuse.distill.structure import aligned, flat
 
 Tensor = Any
-INPUTS, TARGETS = "inputs", "targets"
+INPUTS, TARGETS = "inputs", "teacher_logits"
 """The parts of x where the teacher's logits come with the data."""
 
 
@@ -32,7 +32,7 @@ class Distiller(keras.Model):
     loss and the student's own losses, as without a teacher.
 
     Training data is `(x, y)` or `(x, y, sample_weight)`. Without a teacher (`teacher=None`) x is
-    `{"inputs": x, "targets": logits of the teacher}`.
+    `{"inputs": x, "teacher_logits": logits}`.
 
     Args:
         student: a built model. It is trained in place.

@@ -36,7 +36,7 @@ class Targets(NamedTuple):
 
 
 class TaughtSplit(ArraySplit):
-    """Rows with the teacher's outputs: what it tells is as before, its batches carry `{"inputs": x, "targets": outputs}` as x."""
+    """Rows with the teacher's outputs: what it tells is as before, its batches carry `{"inputs": x, "teacher_logits": outputs}` as x."""
 
     def __init__(self, split: ArraySplit, outputs: Any) -> None:
         super().__init__(split.x, split.y, split.sample_weight, name="train")

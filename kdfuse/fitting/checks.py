@@ -8,6 +8,7 @@ import numpy as np
 
 from kdfuse.data import Data
 from kdfuse.fitting.decay import Plateau, make_decay, needs_steps
+from kdfuse.fitting.execution import steps_together
 from kdfuse.fitting.optimizers import base_rate
 from kdfuse.graph.heads import detect_head
 
@@ -30,6 +31,7 @@ def check_fit(training: Any, model: keras.Model, data: Data) -> None:
                 "Give Data(validation=0.1), or watch 'train/loss'."
             )
     class_weights(training.class_weight, data)
+    steps_together(training.steps_per_execution, data.train.steps(training.batch_size) if data.train.indexable else None, ())
     x, _, _ = data.train.head(2)
     detect_head(model, data.task, x, training.head)
     check_outputs(model, data, x)

@@ -67,30 +67,32 @@ class StopAtNaN(keras.callbacks.Callback):
         super().__init__()
         self.student, self.path, self.every = student, path, every
         self.good: list[np.ndarray] = []
-        self.epoch = 0
+        self.epoch, self.seen = 0, -1
 
     def on_train_begin(self, logs: Any = None) -> None:
         self.good = self.student.get_weights() if self.student.built else []
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self.epoch = epoch
+        self.epoch, self.seen = epoch, -1
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        if batch % self.every == 0 and logs and not np.isfinite(float(logs["loss"])):
-            self._stop(batch, self.every)
+        if logs and (self.seen < 0 or batch - self.seen >= self.every):
+            if not np.isfinite(float(logs["loss"])):
+                self._stop(batch)
+            self.seen = batch
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if logs and not np.isfinite(float(logs["loss"])):
-            self._stop(-1, self.every)
+            self._stop(-1)
         weights = self.student.get_weights()
         if all(np.isfinite(np.asarray(weight, dtype=np.float32)).all() for weight in weights):
             self.good = weights
 
-    def _stop(self, batch: int, every: int) -> None:
+    def _stop(self, batch: int) -> None:
         if self.good:
             self.student.set_weights(self.good)
         write_atomic(self.path.with_suffix(".keras"), lambda temporary: self.student.save(temporary, include_optimizer=False))
-        where = "in its last steps" if batch < 0 else f"at step {batch}" if batch < every else f"between steps {batch - every} and {batch}"
+        where = f"after step {max(self.seen, 0)}" if batch < 0 else f"between steps {self.seen + 1} and {batch}"
         raise NonFiniteLoss(
             f"The training loss became NaN or infinite in epoch {self.epoch}, {where}. The last good weights are in {self.path}. "
             "Lower `learning_rate`, give the optimizer a `clipnorm`, or look for outliers in the data.",

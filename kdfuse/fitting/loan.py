@@ -9,8 +9,6 @@ import keras
 from kdfuse.graph.copy import is_functional
 from kdfuse.graph.final import finals
 
-PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16", "float16", "bfloat16")
-
 
 @contextlib.contextmanager
 def precision(model: keras.Model, policy: str | None) -> Iterator[None]:

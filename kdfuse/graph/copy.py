@@ -5,10 +5,8 @@ times, also inside a nested model, stays one layer. Other layers come back throu
 very functions and classes that the original holds: nothing is looked up by name, and no pickled code is run.
 """
 
-import codecs
 import functools
 import inspect
-import marshal
 import tempfile
 import types
 import warnings
@@ -17,6 +15,8 @@ from typing import Any
 
 import keras
 from keras.src.models.functional import Functional
+
+from kdfuse.graph.remake import remake
 
 Memo = dict[int, tuple[Any, Any]]
 
@@ -102,7 +102,7 @@ def _copy(layer: Any, memo: Memo) -> Any:
         elif isinstance(layer, keras.layers.InputLayer):
             twin = _copy_input(layer)
         elif isinstance(layer, keras.Layer):
-            twin = _copy_layer(layer)
+            twin = remake(layer)
         else:
             twin = _copy_operation(layer)
         memo[id(layer)] = (layer, twin)
@@ -130,36 +130,11 @@ def _copy_input(layer: keras.layers.InputLayer) -> keras.layers.InputLayer:
 
 
 def _copy_sequential(model: keras.Sequential, memo: Memo) -> keras.Sequential:
-    built = model._functional is not None
-    layers = model._layers if built else [layer for layer in model._layers if not isinstance(layer, keras.layers.InputLayer)]
-    if not built and len(layers) < len(model._layers):
-        layers = model._layers
     twin = keras.Sequential(name=model.name)
-    for layer in layers:
+    for layer in model._layers:
         twin.add(_copy(layer, memo), rebuild=False)
-    if built:
+    if model._functional is not None:
         twin.build(twin._layers[0].batch_shape)
-    return twin
-
-
-def _copy_layer(layer: keras.Layer) -> keras.Layer:
-    """A layer or subclassed model made again from its own config, with the original's functions and classes."""
-    where = f"{layer.name!r} of class {type(layer).__name__}"
-    try:
-        config, objects = _config_and_objects(layer)
-        # The class goes in under a name of its own: a class registered later under the same name must not take its place.
-        objects["kdfuse>copied"] = type(layer)
-        holder = {"module": None, "class_name": "copied", "registered_name": "kdfuse>copied", "config": config}
-        twin = keras.saving.deserialize_keras_object(holder, custom_objects=objects, safe_mode=False)
-    except (NotImplementedError, TypeError, ValueError, KeyError, AttributeError, OSError) as error:
-        raise ValueError(
-            f"`model`: cannot copy {where}, for it cannot be made again from its config. Write `get_config()` in {type(layer).__name__} so "
-            "that it returns every argument of `__init__` (and `from_config` where an argument is itself a layer). "
-            f"The error was: {_first_line(error)}"
-        ) from error
-    if type(twin) is not type(layer):
-        raise ValueError(f"`model`: the config of {where} makes a {type(twin).__name__}. Mend its `from_config`.")
-    _copy_names(layer, twin)
     return twin
 
 
@@ -173,63 +148,6 @@ def _copy_operation(operation: Any) -> Any:
         twin._inbound_nodes, twin._outbound_nodes = [], []
     twin.name = operation.name
     return twin
-
-
-def _config_and_objects(layer: keras.Layer) -> tuple[dict[str, Any], dict[str, Any]]:
-    objects: dict[str, Any] = {}
-    functions: list[types.FunctionType] = []
-    for part in layer._flatten_layers():
-        for value in [part, *vars(part).values()]:
-            if isinstance(value, types.FunctionType):
-                functions.append(value)
-            elif hasattr(value, "get_config") and not isinstance(value, type):
-                objects[keras.saving.get_registered_name(type(value))] = type(value)
-    for function in functions:
-        if function.__name__ != "<lambda>":
-            objects[keras.saving.get_registered_name(function)] = function
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*includes a `lambda`.*")
-        config = layer.get_config()
-    if isinstance(layer, keras.Model) and type(layer).get_config in (keras.Model.get_config, keras.Sequential.get_config):
-        # The config that Keras makes for a subclassed model holds the defaults of its arguments, not what was given.
-        config = {key: _plain(vars(layer).get(key, value), value) for key, value in config.items()}
-    lambdas = [function for function in functions if function.__name__ == "<lambda>"]
-    return _without_code(config, lambdas, objects), objects
-
-
-def _plain(value: Any, otherwise: Any) -> Any:
-    return value if isinstance(value, bool | int | float | str) else otherwise
-
-
-def _without_code(config: Any, lambdas: list[types.FunctionType], objects: dict[str, Any]) -> Any:
-    """The config with each dumped lambda replaced by a reference to the live one, which keeps its globals."""
-    if isinstance(config, dict):
-        dumped = config["config"] if config.get("class_name") == "__lambda__" else config
-        if dumped is not config or (set(config) == {"value"} and isinstance(config["value"], tuple) and len(config["value"]) == 3):
-            name = _live(dumped, lambdas, objects)
-            return config if name is None else {"module": "builtins", "class_name": "function", "config": name, "registered_name": name}
-        return {key: _without_code(value, lambdas, objects) for key, value in config.items() if key != "compile_config"}
-    if isinstance(config, list | tuple):
-        items = [_without_code(value, lambdas, objects) for value in config]
-        return tuple(items) if isinstance(config, tuple) else items
-    return config
-
-
-def _live(dumped: dict[str, Any], lambdas: list[types.FunctionType], objects: dict[str, Any]) -> str | None:
-    code = dumped["code"] if "code" in dumped else dumped["value"][0]
-    same = [function for function in lambdas if _dump(function) == code]
-    if not same:
-        return None
-    if len(same) > 1:
-        # Several lambdas of one line (made in a loop): configs list them in the order in which the layers hold them.
-        lambdas.remove(same[0])
-    name = f"kdfuse_lambda_{id(same[0])}"
-    objects[name] = same[0]
-    return name
-
-
-def _dump(function: types.FunctionType) -> str:
-    return codecs.encode(marshal.dumps(function.__code__), "base64").decode("ascii")
 
 
 def _build(model: keras.Model, twin: keras.Model) -> None:
@@ -264,14 +182,6 @@ def _pairs(memo: Memo) -> Iterator[tuple[keras.Layer, keras.Layer]]:
             if id(pair[0]) not in seen:
                 seen.add(id(pair[0]))
                 yield pair
-
-
-def _copy_names(original: keras.Layer, twin: keras.Layer) -> None:
-    parts, twin_parts = original._flatten_layers(), twin._flatten_layers()
-    if len(parts) == len(twin_parts):
-        for part, twin_part in zip(parts, twin_parts, strict=True):
-            if part.name != twin_part.name and type(part) is type(twin_part):
-                twin_part.name = part.name
 
 
 def _copy_attributes(original: keras.Layer, twin: keras.Layer) -> None:
@@ -327,8 +237,3 @@ def _copy_variables(original: keras.Layer, twin: keras.Layer) -> None:
 
 def _shapes(variables: list[Any]) -> list[tuple[int, ...]]:
     return [tuple(variable.shape) for variable in variables]
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0][:300] if lines else ''}"

@@ -20,7 +20,8 @@ def fingerprint(model: keras.Model) -> str:
 
     Names that Keras gave by counting (`dense_7`) are replaced by their order in the model, so a script that is run
     again gets the same fingerprint whatever was built before. Optimizer, compile state, losses, metrics and the states
-    of seed generators are left out. A model without a config counts by its class, its layers and its weights.
+    of seed generators are left out. A model without a config counts by its
+    layers, their settings and its weights.
 
     Returns:
         64 hexadecimal digits.
@@ -61,9 +62,20 @@ def _config(model: keras.Model) -> Any:
         warnings.simplefilter("ignore")
         try:
             config = model.get_config()
-        except (NotImplementedError, TypeError, ValueError, OSError):
-            return [f"{type(part).__module__}.{type(part).__qualname__}" for part in model._flatten_layers()]
+        except (NotImplementedError, TypeError, ValueError, OSError):  # OSError: a lambda without source
+            return [_part(part) for part in model._flatten_layers()]
     return _normalise({"class_name": type(model).__name__, "config": config})
+
+
+def _part(layer: keras.Layer) -> Any:
+    """What can be told of a layer of a model without a config: its class, and its config or its plain values."""
+    try:
+        found = _normalise({"class_name": type(layer).__name__, "config": layer.get_config()})["config"]
+    except (NotImplementedError, TypeError, ValueError, OSError):
+        kept = bool | int | float | str | types.FunctionType | None
+        found = {key: value for key, value in vars(layer).items() if not key.startswith("_") and key != "name" and isinstance(value, kept)}
+        found = {key: value for key, value in found.items() if key not in ("build", "quantize")}
+    return [f"{type(layer).__module__}.{type(layer).__qualname__}", found]
 
 
 def _normalise(config: Any) -> Any:

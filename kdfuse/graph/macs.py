@@ -59,7 +59,7 @@ def _specs(model: keras.Model, example: Any) -> Any:
         arrays = keras.tree.map_structure(lambda x: x if tf.is_tensor(x) else np.asarray(x), example)
         specs = keras.tree.map_structure(lambda x: tf.TensorSpec((1, *x.shape[1:]), tf.as_dtype(x.dtype)), arrays)
     else:
-        shapes = (model.get_build_config() or {}).get("input_shape")
+        shapes: Any = (model.get_build_config() or {}).get("input_shape")
         inputs = getattr(model, "input", None) if getattr(model, "_functional", True) is not None else None
         if inputs is None and not (isinstance(shapes, list | tuple) and shapes):
             return None

@@ -83,8 +83,9 @@ def measure(
             for figure, value in quality(output, target, one_head, task, weights).items():
                 found.metrics[where + figure] = value
                 figures.setdefault(figure, []).append(value)
-        if len(rows) > 1:
-            found.metrics |= {f"{split_name}/{figure}": float(np.mean(figures[figure])) for figure in MEANS if figure in figures}
+        if any(row[0] for row in rows):
+            means = figures if len(rows) == 1 else [figure for figure in MEANS if figure in figures]
+            found.metrics |= {f"{split_name}/{figure}": float(np.mean(figures[figure])) for figure in means}
         if len(rows) == 1 and _has_table(rows[0]):
             _, output, target, _, _, one_head = rows[0]
             found.tables = {f"confusion/{split_name}": confusion(output, target, one_head, data.class_names)}

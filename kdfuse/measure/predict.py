@@ -85,7 +85,8 @@ def one_pass(model: keras.Model, split: Split, batch_size: int = 256, run: Run |
                 digest.update(f"{place}{value.shape}{value.dtype}".encode() + np.ascontiguousarray(value).tobytes())
     mark = split.fingerprint if isinstance(split, ArraySplit) else digest.hexdigest()
     parts = list(zip(*taken, strict=True))
-    return Pass(*(_joined(part) for part in parts[:3]), _joined(parts[3]), mark)
+    outputs, targets, weights, masks = (_joined(part) for part in parts)
+    return Pass(outputs, targets, weights, masks, mark)
 
 
 def _fixed_batch(model: keras.Model) -> int | None:

@@ -18,8 +18,8 @@ from kdfuse.tracking.journal import Journal, read, waiting
 from kdfuse.tracking.sender import sender
 from kdfuse.tracking.store import Destination, Store, sqlite_path
 
-PATIENCE = 3.0
-"""Seconds that the end of a run waits for MLflow."""
+PATIENCE = 2.9
+"""Seconds that closing a run takes at most, the saving of an ordinary model included."""
 
 
 @dataclasses.dataclass
@@ -27,6 +27,7 @@ class _Open:
     journal: Journal
     destination: Destination
     models: int = 0
+    saving: float = 0.0
     device: bool = False
 
 
@@ -79,6 +80,7 @@ class MlflowRecorder(Recorder):
             flush=True,
         )
         sender().open(run.id, opened.journal, destination)
+        sender().complain()
 
     def log(self, run: Run, values: Mapping[str, float], step: int | None, moment: float) -> None:
         figures = {name: _scalar(value) for name, value in values.items()}
@@ -97,6 +99,7 @@ class MlflowRecorder(Recorder):
         if opened is None:
             return
         # Now, not in the thread: the caller may train the model on when this returns.
+        begun = time.monotonic()
         place = f"model-{opened.models}"
         opened.models += 1
         try:
@@ -104,10 +107,13 @@ class MlflowRecorder(Recorder):
         except Exception:
             shutil.rmtree(opened.journal.folder / place, ignore_errors=True)
             raise
+        finally:
+            opened.saving += time.monotonic() - begun
         self._write(run, {"kind": "model", "path": place, "moment": time.time()})
 
     def end(self, run: Run, status: Status, report: Report | None, moment: float) -> None:
         signals.unwatch(run.id)
+        begun = time.monotonic()
         opened = self._runs.get(run.id)
         if opened is None:
             return
@@ -122,7 +128,7 @@ class MlflowRecorder(Recorder):
             opened.journal.write({"kind": "end", "status": status, "report": text, "moment": moment}, flush=True)
             opened.journal.close()
             del self._runs[run.id]
-            sender().close(run.id, PATIENCE)
+            sender().close(run.id, max(PATIENCE - opened.saving - (time.monotonic() - begun), 0.1))
             sender().complain()
 
     def find(self, key: str) -> Report | None:

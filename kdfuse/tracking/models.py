@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import logging
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -35,7 +36,8 @@ def save(model: Any, inputs: Any, folder: Path) -> None:
     single = signature is not None and len(signature.inputs.inputs) == 1 and not isinstance(rows, dict)
     requirements = [f"{name}=={version(name)}" for name in ("keras", "tensorflow", "numpy")]
     arguments = {"signature": signature, "pip_requirements": requirements}
-    with quiet("mlflow"), contextlib.redirect_stdout(io.StringIO()):
+    # It warns of a missing pip, which the requirements given here do not need.
+    with quiet("mlflow", level=logging.ERROR), contextlib.redirect_stdout(io.StringIO()):
         mlflow.keras.save_model(model, str(folder), save_exported_model=single and not portable(model), **arguments)
 
 

@@ -6,6 +6,7 @@ later is the same. Where the store fails, sending stops for the run, a warning i
 
 import atexit
 import contextlib
+import gc
 import os
 import threading
 import time
@@ -18,6 +19,9 @@ from kdfuse.tracking.transcript import ParentMissing, Transcript
 
 PAUSE = 0.5
 """Seconds in which news are gathered into one call: epochs of milliseconds do not become as many calls."""
+START_PATIENCE = 5.0
+"""Seconds that the first run waits for MLflow to be loaded and its store opened. Done beside training it costs more: the
+two contend for Python's lock, and every step of the first epochs is slow."""
 AWAY = 60.0
 """Seconds after which a store that failed is tried again, by a new run."""
 LOCAL_PATIENCE, REMOTE_PATIENCE = 30.0, 3.0
@@ -31,6 +35,7 @@ class _Entry:
         self.uri = uri
         self.ended = False
         self.failed = False
+        self.begun = threading.Event()
         self.settled = threading.Event()
 
 
@@ -46,18 +51,19 @@ class Sender:
         self._thread: threading.Thread | None = None
         self._stores: dict[Destination, Store] = {}
         self._away: dict[str, float] = {}
-        self._warm = False
         self._complaint: str | None = None
         self._complained: set[str] = set()
 
     def open(self, run_id: str, journal: Journal, destination: Destination) -> None:
         """Take charge of a journal whose first event is written."""
-        self._entries[run_id] = _Entry(journal, Transcript(journal.folder, self._store), destination.uri)
+        entry = self._entries[run_id] = _Entry(journal, Transcript(journal.folder, self._store), destination.uri)
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="kdfuse-sender", daemon=True)
             self._thread.start()
             _at_exit(self.flush)
         self.news(run_id, urgent=True)
+        if destination not in self._stores:
+            entry.begun.wait(START_PATIENCE)
 
     def news(self, run_id: str, *, urgent: bool = False) -> None:
         """Say that a journal has new events."""
@@ -126,9 +132,7 @@ class Sender:
                 entry = self._entries.get(run_id)
                 if entry is not None and not entry.failed:
                     self._send(run_id, entry)
-            if not self._warm:
-                self._warm = True
-                _load_plots()
+                    entry.begun.set()
 
     def _send(self, run_id: str, entry: _Entry) -> None:
         try:
@@ -169,19 +173,14 @@ class Sender:
     def _store(self, destination: Destination) -> Store:
         if destination not in self._stores:
             self._stores[destination] = Store(destination)
+            # MLflow brings half a million objects. Python would look through all of them in the first epochs: 0.4 s.
+            gc.collect()
         return self._stores[destination]
 
 
 def _reason(error: Exception) -> str:
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text if len(text) <= 200 else text[:200] + '…'}."
-
-
-def _load_plots() -> None:
-    """Load what the end of a run draws with while the run goes on: matplotlib's first import builds its list of fonts."""
-    with contextlib.suppress(Exception):
-        import matplotlib.backends.backend_agg
-        import matplotlib.figure  # noqa: F401
 
 
 def _at_exit(function: Callable[[], None]) -> None:

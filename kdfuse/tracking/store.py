@@ -136,17 +136,17 @@ def _write_ahead(uri: str) -> None:
 
 
 @contextlib.contextmanager
-def quiet(*names: str) -> Iterator[None]:
-    """Only warnings and worse from these loggers: MLflow reports each migration of a new database."""
+def quiet(*names: str, level: int = logging.WARNING) -> Iterator[None]:
+    """Only warnings (or `level`) and worse from these loggers: MLflow reports each migration of a new database."""
     loggers = [logging.getLogger(name) for name in names]
     before = [logger.level for logger in loggers]
     for logger in loggers:
-        logger.setLevel(logging.WARNING)
+        logger.setLevel(level)
     try:
         yield
     finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)
+        for logger, earlier in zip(loggers, before, strict=True):
+            logger.setLevel(earlier)
 
 
 def client(uri: str, *, patient: bool = False) -> Any:

@@ -164,5 +164,5 @@ def test_a_taught_split_tells_what_it_told_before() -> None:
     order = np.random.default_rng([5, 2]).permutation(50)
     rows = list(taught.dataset(16, seed=5, start=2, epochs=3).as_numpy_iterator())
     np.testing.assert_array_equal(np.concatenate([x["inputs"] for x, _, _ in rows]), X[order])
-    np.testing.assert_array_equal(np.concatenate([x["targets"] for x, _, _ in rows]), made[order])
+    np.testing.assert_array_equal(np.concatenate([x["teacher_logits"] for x, _, _ in rows]), made[order])
     np.testing.assert_array_equal(np.concatenate([y for _, y, _ in rows]), Y[order])

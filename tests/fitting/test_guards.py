@@ -41,7 +41,7 @@ def test_nan_stops_says_where_and_keeps_the_last_good_weights(tmp_path):
     model.fit(x, y, batch_size=1, epochs=1, shuffle=False, verbose=0, callbacks=[guard])
     good = model.get_weights()
     y[10] = np.nan
-    with pytest.raises(NonFiniteLoss, match="epoch 0, between steps 8 and 12") as caught:
+    with pytest.raises(NonFiniteLoss, match="epoch 0, between steps 9 and 12") as caught:
         model.fit(x, y, batch_size=1, epochs=2, shuffle=False, verbose=0, callbacks=[guard])
     for ours, theirs in zip(model.get_weights(), good, strict=True):
         np.testing.assert_array_equal(ours, theirs)

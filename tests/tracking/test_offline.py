@@ -127,18 +127,5 @@ def test_pending_tells_runs_that_go_on_from_those_left(database: str) -> None:
     going_on.remove()
 
 
-def test_epochs_before_a_resumption_come_from_the_report(database: str, runs: Callable[..., Any], curve: Callable[..., Any]) -> None:
-    made = Journal("a")
-    run = {"id": "a", "name": "a", "parent": None, "started": 1e9}
-    destination = {"uri": database, "experiment": "x", "artifacts": None}
-    made.write({"kind": "start", "run": run, "settings": {}, "tags": {"kdfuse.run_id": "a"}, "destination": destination, "moment": 1e9})
-    made.write({"kind": "log", "values": {"train/loss": 0.25}, "step": 2, "moment": 1e9 + 1})
-    report = Report(history={"train/loss": [1.0, 0.5, 0.2499]}, metrics={"train/loss": 0.2})
-    made.write({"kind": "end", "status": "finished", "report": report.to_json(), "moment": 1e9 + 2})
-    made.release()
-    sync()
-    assert curve(runs()["a"], "train/loss") == [(0, 1.0), (1, 0.5), (2, 0.25), (3, 0.2)]
-
-
 def test_nothing_to_sync(database: str) -> None:
     assert sync() == []

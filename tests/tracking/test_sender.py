@@ -34,6 +34,7 @@ def run(name: str, epochs: int = 3) -> None:
 def test_a_server_that_never_answers_holds_up_the_end_for_three_seconds(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "4")
+    monkeypatch.setattr(module, "START_PATIENCE", 0.2)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen(16)
@@ -66,6 +67,7 @@ def test_many_short_epochs_become_few_calls(recorder: MlflowRecorder, runs: Call
 
 def test_the_end_of_the_process_says_what_is_left(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LOCAL_PATIENCE", 0.1)
+    monkeypatch.setattr(module, "START_PATIENCE", 0.1)
     monkeypatch.setattr(module, "_at_exit", lambda function: None)
     monkeypatch.setattr(Store, "__init__", lambda *arguments, **keywords: time.sleep(1.0))
     sender = Sender()

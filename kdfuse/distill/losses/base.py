@@ -2,7 +2,7 @@
 
 import math
 import re
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import keras
 
@@ -34,7 +34,6 @@ class Loss(keras.distillation.DistillationLoss):
                 return keras.ops.mean(keras.ops.abs(teacher_logits - student_logits), axis=-1)
     """
 
-    kind: ClassVar[Literal["logits", "features"]] = "logits"
     needs: ClassVar[tuple[str, ...]] = CLASSIFICATION
     """The heads the loss is defined for."""
     min_classes: ClassVar[int] = 2

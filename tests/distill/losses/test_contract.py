@@ -178,21 +178,3 @@ def test_inside_keras_own_distiller(kind: type[Loss]) -> None:
     history = distiller.fit(x, np.arange(32) % 4, batch_size=16, epochs=1, verbose=0).history
     assert np.isfinite(history["distillation_loss"]).all() and history["distillation_loss"][0] > 0
     assert not np.array_equal(before[0], student.get_weights()[0])
-
-
-def test_a_loss_of_ones_own_in_ten_lines() -> None:
-    @keras.saving.register_keras_serializable("mine")
-    class AbsoluteError(Loss):
-        def per_sample(self, teacher_logits: tf.Tensor, student_logits: tf.Tensor) -> tf.Tensor:
-            return keras.ops.mean(keras.ops.abs(teacher_logits - student_logits), axis=-1)
-
-    teacher, student = logits()
-    assert AbsoluteError().name == "absolute_error"
-    assert value(AbsoluteError(), teacher, student) == pytest.approx(np.abs(teacher - student).mean(), rel=1e-6)
-
-
-def test_a_loss_without_a_formula_says_so() -> None:
-    with pytest.raises(RuntimeError, match="writes no `per_sample`"):
-        Loss().compute_loss(*logits())
-    with pytest.raises(ValueError, match="`output`: expected a name, a place or None"):
-        Loss(output=1.5)  # type: ignore[arg-type]

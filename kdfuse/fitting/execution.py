@@ -1,0 +1,36 @@
+"""How many steps TensorFlow runs before it comes back to Python."""
+
+from collections.abc import Iterable
+
+import keras
+
+MOST = 32
+
+
+def steps_together(asked: int | str, steps: int | None, callbacks: Iterable[keras.callbacks.Callback]) -> int:
+    """The `steps_per_execution` to compile with.
+
+    All epochs of a run are one stream of batches, so an execution must not reach into the next epoch: it has to be a
+    divisor of the steps of an epoch.
+
+    Args:
+        asked: a number of steps, or `auto` for the largest divisor of `steps` up to `MOST`.
+        steps: of an epoch; None for a stream, which runs step by step.
+        callbacks: the caller's; one that hears of every step makes `auto` run step by step.
+
+    Raises:
+        ValueError: the number asked for does not divide the steps of an epoch.
+    """
+    if asked != "auto":
+        if not isinstance(asked, int) or (steps or 1) % asked:
+            known = f"a divisor of the {steps} steps of an epoch" if steps else "1, as the steps of a stream are not known"
+            raise ValueError(f"`steps_per_execution`: expected {known}. Received: {asked!r}. Use 'auto'.")
+        return asked
+    if steps is None or any(_hears_steps(callback) for callback in callbacks):
+        return 1
+    return max(divisor for divisor in range(1, MOST + 1) if steps % divisor == 0)
+
+
+def _hears_steps(callback: keras.callbacks.Callback) -> bool:
+    hooks = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
+    return any(getattr(type(callback), hook) is not getattr(keras.callbacks.Callback, hook) for hook in hooks)

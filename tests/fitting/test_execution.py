@@ -1,0 +1,30 @@
+import keras
+import pytest
+
+from kdfuse.fitting.execution import steps_together
+
+
+class Epochs(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        pass
+
+
+class Steps(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        pass
+
+
+@pytest.mark.parametrize(("steps", "expected"), [(1, 1), (10, 10), (34, 17), (469, 7), (64, 32), (47, 1), (None, 1)])
+def test_auto_is_the_largest_divisor_up_to_32(steps, expected):
+    assert steps_together("auto", steps, [Epochs()]) == expected
+
+
+def test_a_callback_that_hears_of_every_step_hears_of_every_step():
+    assert steps_together("auto", 64, [Epochs(), Steps()]) == 1
+    assert steps_together(4, 64, [Steps()]) == 4
+
+
+def test_a_number_that_does_not_divide_the_epoch_raises():
+    for asked, steps in ((5, 64), (2, None)):
+        with pytest.raises(ValueError, match="steps_per_execution"):
+            steps_together(asked, steps, [])
