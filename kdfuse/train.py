@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
+from weakref import WeakKeyDictionary
 
 import keras
 import numpy as np
@@ -13,9 +14,9 @@ from kdfuse import recording, runtime
 from kdfuse.data import Data
 from kdfuse.fitting.checkpoint import Checkpoints, Shelf
 from kdfuse.fitting.checks import check_fit, class_weights
-from kdfuse.fitting.execution import steps_together
 from kdfuse.fitting.compiled import KEPT, auto_loss, auto_metrics, carry_compile, compile_settings, fresh
 from kdfuse.fitting.decay import Decay, DecaySchedule, Plateau, make_decay, needs_steps
+from kdfuse.fitting.execution import steps_together
 from kdfuse.fitting.guards import EpochSeeds, Progress, StopAtNaN
 from kdfuse.fitting.history import History
 from kdfuse.fitting.loan import precision, weight_penalty
@@ -26,6 +27,9 @@ from kdfuse.graph.heads import detect_head
 from kdfuse.home import home
 from kdfuse.settings import settings
 from kdfuse.technique import Result, Technique, state_folder
+
+_optimizers: WeakKeyDictionary[keras.Model, Any] = WeakKeyDictionary()
+"""The user's optimizers of private copies, for `public`: `fit` compiles the copies with another one."""
 
 Engine = Callable[[keras.Model], keras.Model]
 
@@ -133,7 +137,8 @@ class Train(Technique):
         """A copy of `model` under this training's strategy, compiled as `model` is."""
         with runtime.strategy(self.strategy).scope():
             student = copy_model(model, data.example(2))
-            carry_compile(model, student)
+            if carry_compile(model, student):
+                _optimizers[student] = make_optimizer(student.optimizer)
         return student
 
     def fit(
@@ -192,10 +197,17 @@ class Train(Technique):
         return Fitted(history.values, notes)
 
     def public(self, model: keras.Model, data: Data) -> keras.Model:
-        """The trained copy as a plain model: outside any strategy, compiled so that `evaluate` works, with an unused optimizer."""
+        """The trained copy as a plain model, outside any strategy and compiled so that `evaluate` works.
+
+        A model that came compiled keeps its optimizer, with a new state. Any other gets plain SGD, which has none: a saved file
+        is then no larger than the weights.
+        """
         objective = self._objective(model, data)
         plain = copy_model(model, data.example(2)) if self.strategy is not None else model
-        plain.compile(optimizer=make_optimizer(self.optimizer, self.learning_rate), **objective)
+        own = _optimizers.pop(model, None)
+        plain.compile(optimizer=own or "sgd", **objective)
+        if own is not None:
+            own.build(plain.trainable_variables)
         return plain
 
     def _optimizer(self, rate: Any) -> Optimizer:

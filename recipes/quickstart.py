@@ -10,23 +10,25 @@ import kdfuse as kf
 
 def main(epochs: int = 30) -> None:
     print(kf.runtime.describe())
-    data = kf.datasets.load("digits", labels=300)
+    data = kf.datasets.load("digits")
 
-    with kf.track("quickstart", run="digits: 400-400 teaches 30-30"):
-        teacher, report = kf.Train(epochs=epochs, learning_rate=2e-3)(
-            kf.models.mlp(data, units=(400, 400), dropout=0.3), data, name="teacher"
-        )
-        student, report = kf.Distill(
+    with kf.track("quickstart", run="digits: a convnet teaches 30-30"):
+        build = kf.models.convnet(data, filters=(32, 64), units=64, batch_norm=True, dropout=0.3)
+        teacher, _ = kf.Train(epochs=epochs)(build, data, name="teacher")
+
+        distill = kf.Distill(
             teacher,
             losses=[kf.SoftTargets(temperature=4.0)],
-            training=kf.Train(epochs=2 * epochs, learning_rate=2e-3),
+            label_weight=0.1,
+            training=kf.Train(epochs=2 * epochs),
             control=True,
-        )(kf.models.mlp(data, units=(30, 30)), data, name="student")
+        )
+        student, report = distill(kf.models.mlp(data, units=(30, 30)), data, name="student")
 
     print()
     print(report)
     kf.save_model(student, "student.keras")
-    print("\nThe student is in student.keras: a plain Keras model. See the runs with: kdfuse ui")
+    print("\nThe student is in student.keras: a plain Keras model. See the runs with: python3 kd.py run kdfuse ui")
 
 
 if __name__ == "__main__":

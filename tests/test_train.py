@@ -5,6 +5,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import warnings
 
 import keras
 import numpy as np
@@ -53,7 +54,7 @@ def test_trains_reports_and_leaves_the_given_model_alone():
     assert {"train/loss", "validation/loss", "train/accuracy", "validation/accuracy"} <= set(report.history)
     assert len(report.history["train/loss"]) == 8 and report.settings["learning_rate"] == 0.01
     assert trained.evaluate(X[1400:], Y[1400:], verbose=0)[1] == pytest.approx(report["test/accuracy"], abs=1e-6)
-    assert not trained.optimizer.built
+    assert isinstance(trained.optimizer, keras.optimizers.SGD)
     assert isinstance(Train(), Trainer)
 
 
@@ -156,6 +157,17 @@ def test_the_compiled_loss_and_metrics_of_the_model_are_used_and_kept():
     assert "train/sparse_top_k_categorical_accuracy" in report.history
     assert len(trained.evaluate(X[:20], Y[:20], verbose=0)) == 2
     assert float(model.optimizer.learning_rate) == 0.5 and not model.optimizer.built
+    assert float(trained.optimizer.learning_rate) == 0.5 and trained.optimizer is not model.optimizer
+
+
+def test_a_saved_result_is_no_larger_than_its_weights_and_loads_without_a_warning(tmp_path):
+    trained = Train.apply(Train(epochs=1), net(units=256), digits(64)).model
+    trained.save(tmp_path / "trained.keras")
+    assert (tmp_path / "trained.keras").stat().st_size < 1.2 * 4 * trained.count_params() + 20_000
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*optimizer.*")
+        loaded = keras.models.load_model(tmp_path / "trained.keras")
+    assert loaded.evaluate(X[:50], Y[:50], verbose=0) == pytest.approx(trained.evaluate(X[:50], Y[:50], verbose=0))
 
 
 def test_sample_weights_zero_rows_count_for_nothing():

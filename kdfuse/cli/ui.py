@@ -24,12 +24,17 @@ def ui(
     if taken(host, port):
         raise Failure(f"`--port`: {port} is in use. Give another one: kdfuse ui --port {port + 1 if port < 65535 else port - 1}", 2)
     # Made here, where a lock guards it, and not by the server.
-    Store(destination)
-    typer.echo(f"http://{host}:{port}  ({shown(destination.uri)}; Ctrl-C ends it)")
+    store = Store(destination)
+    typer.echo(f"http://{host}:{port}/#{page(store.newest())}  ({shown(destination.uri)}; Ctrl-C ends it)")
     code = subprocess.call(command(destination.uri, destination.artifacts, host, port), env=environment(destination.uri))
     # A signal, such as Ctrl-C, is how one leaves.
     if code > 0 and code != 130:
         raise Failure(f"MLflow's server ended with code {code}.")
+
+
+def page(experiment: str | None) -> str:
+    """The page of an experiment's training runs, or of all experiments; MLflow opens on traces of language models otherwise."""
+    return f"/experiments{f'/{experiment}/runs' if experiment else ''}?workflowType=machine_learning"
 
 
 def command(uri: str, artifacts: str, host: str, port: int) -> list[str]:

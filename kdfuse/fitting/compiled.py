@@ -16,16 +16,17 @@ def compile_settings(model: keras.Model) -> dict[str, Any]:
     return {name: config[name] for name in (*KEPT, "optimizer") if config.get(name) is not None}
 
 
-def carry_compile(source: keras.Model, target: keras.Model) -> None:
-    """Compile `target` as `source` is, with copies of its optimizer and metrics; nothing where it is not compiled."""
+def carry_compile(source: keras.Model, target: keras.Model) -> bool:
+    """Compile `target` as `source` is, with copies of its optimizer and metrics; nothing (False) where it is not compiled."""
     own = compile_settings(source)
     if not own or "loss" not in own:
-        return
+        return False
     optimizer = own.pop("optimizer", "rmsprop")
     if not isinstance(optimizer, str):
         optimizer = getattr(optimizer, "inner_optimizer", optimizer)
         optimizer = type(optimizer).from_config(optimizer.get_config())
     target.compile(optimizer=optimizer, jit_compile=False, **{name: fresh(value) for name, value in own.items()})
+    return True
 
 
 def fresh(value: Any) -> Any:

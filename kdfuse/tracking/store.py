@@ -106,6 +106,12 @@ class Store:
             self.client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)
 
+    def newest(self) -> str | None:
+        """The experiment of the newest run, None where there is no run."""
+        known = [experiment.experiment_id for experiment in self.client.search_experiments()]
+        found = self.client.search_runs(known, max_results=1, order_by=["attributes.start_time DESC"])
+        return str(found[0].info.experiment_id) if found else None
+
     def find(self, run_id: str) -> Any:
         """The MLflow run of a kdfuse run, or None."""
         found = self.client.search_runs([self.experiment], f"tags.`kdfuse.run_id` = '{run_id}'", max_results=1)

@@ -48,6 +48,15 @@ def test_the_smallest_server_on_the_local_store() -> None:
     assert ui.environment("sqlite:///x.db")["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
 
 
+def test_the_link_opens_the_runs_of_the_newest_experiment() -> None:
+    store = Store(Destination.current("first"))
+    assert store.newest() is None and ui.page(None) == "/experiments?workflowType=machine_learning"
+    store.client.create_run(store.experiment)
+    Store(Destination.current("second"))
+    assert store.newest() == store.experiment
+    assert ui.page(store.experiment) == f"/experiments/{store.experiment}/runs?workflowType=machine_learning"
+
+
 @pytest.mark.slow
 def test_the_pages_show_runs_and_their_files() -> None:
     store = Store(Destination.current("x"))
@@ -61,7 +70,8 @@ def test_the_pages_show_runs_and_their_files() -> None:
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     try:
-        assert process.stdout is not None and f"http://127.0.0.1:{port}" in process.stdout.readline()
+        runs = f"/#/experiments/{store.experiment}/runs?workflowType=machine_learning"
+        assert process.stdout is not None and f"http://127.0.0.1:{port}{runs}" in process.stdout.readline()
         for _ in range(240):
             try:
                 page = urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=2).read().decode()

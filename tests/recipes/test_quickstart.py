@@ -22,7 +22,7 @@ def test_quickstart_prints_the_table_and_logs_the_runs(tmp_path):
 
     client = MlflowClient(f"sqlite:///{tmp_path / 'home' / 'mlflow.db'}")
     runs = client.search_runs([client.get_experiment_by_name("quickstart").experiment_id])
-    assert sorted(run.info.run_name for run in runs) == ["control", "digits: 400-400 teaches 30-30", "student", "teacher"]
+    assert sorted(run.info.run_name for run in runs) == ["control", "digits: a convnet teaches 30-30", "student", "teacher"]
     student = next(run for run in runs if run.info.run_name == "student")
     assert student.info.status == "FINISHED" and student.data.params["losses__0__temperature"] == "4.0"
     assert len(client.get_metric_history(student.info.run_id, "train/soft_targets_loss")) == 4
