@@ -102,7 +102,7 @@ class Distiller(keras.Model):
             raise ValueError("Distilling needs labels and a compiled `loss`. For soft targets alone give labels and `label_weight=0`.")
         label = self._compile_loss(y, y_pred, sample_weight)
         label = keras.ops.zeros(()) if label is None else label
-        own = [keras.ops.sum(keras.ops.cast(loss, "float32")) for loss in self.losses]
+        own = [self._aggregate_additional_loss(loss) for loss in self.losses]  # Keras divides them by the replicas too
         if not training:
             return sum(own, label)
         terms = self._terms(x, y_pred, sample_weight)

@@ -151,7 +151,7 @@ class Checkpoints(keras.callbacks.Callback):
 
 
 def _values(variables: list[Any]) -> list[np.ndarray]:
-    return [np.asarray(keras.ops.convert_to_numpy(variable.value)) for variable in variables]
+    return [np.asarray(variable.numpy()) for variable in variables]
 
 
 def _lock(folder: Path) -> int | None:

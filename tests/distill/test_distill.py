@@ -1,5 +1,6 @@
 """Distill on real digits: the student that comes back, the report, the settings, and what is refused."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -311,3 +312,32 @@ def test_events_of_the_run(teacher: keras.Model, data: Data) -> None:
     logged = [arguments for hook, arguments in memory.events if hook == "log" and arguments[2] is not None]
     steps = {arguments[2] for arguments in logged if "train/soft_targets_loss" in arguments[1]}
     assert len(steps) == 2
+
+
+MIRRORED = """
+import tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+import json, kdfuse as kf
+from sklearn.datasets import load_digits
+x, y = load_digits(return_X_y=True)
+x = (x / 16).astype("float32")
+data = kf.Data(train=(x[:330], y[:330]), validation=(x[400:500], y[400:500]))
+model, teacher = kf.models.mlp(data, units=(16,)), kf.models.mlp(data, units=(32,), seed=3)
+def trained(strategy):
+    training = kf.Train(epochs=2, decay="cosine", learning_rate=0.01, l2=1e-3, strategy=strategy)
+    for technique in (training, kf.Distill(teacher, training=training)):
+        result = technique.apply(model, data)
+        yield result.history["train/loss"], [weight.tolist() for weight in result.model.get_weights()]
+print(json.dumps(list(zip(trained(None), trained("mirrored")))))
+"""
+
+
+def test_two_devices_train_as_one():
+    """With checkpoints, decay and L2: on logical CPU devices, in a process that has two of them."""
+    done = subprocess.run([sys.executable, "-c", MIRRORED], capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    for (loss, weights), (loss_mirrored, weights_mirrored) in json.loads(done.stdout.splitlines()[-1]):
+        assert loss == pytest.approx(loss_mirrored, rel=1e-5)
+        for ours, theirs in zip(weights, weights_mirrored, strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=1e-5)
