@@ -6,6 +6,7 @@ what was not measured on a GPU says so.
 
 import contextlib
 import functools
+import logging
 import os
 import random
 import sys
@@ -91,6 +92,21 @@ def memory_growth(enable: bool = True) -> bool:
         )
         return False
     return bool(gpus)
+
+
+@contextlib.contextmanager
+def new_models_expected() -> Iterator[None]:
+    """Inside, TensorFlow does not warn that functions are traced often: every model that is made anew needs a trace of its own."""
+
+    def keep(record: logging.LogRecord) -> bool:
+        return "triggered tf.function retracing" not in record.getMessage()
+
+    logger = logging.getLogger("tensorflow")
+    logger.addFilter(keep)
+    try:
+        yield
+    finally:
+        logger.removeFilter(keep)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import keras
 
-from kdfuse import recording
+from kdfuse import recording, runtime
 from kdfuse.data import Data
 from kdfuse.graph.fingerprint import fingerprint, leaf
 from kdfuse.home import home
@@ -74,7 +74,10 @@ class Technique:
         self.check(model, data)
         flat = flatten(self, leaf=leaf)
         key = run_key(type(self).__name__, flat, model, data)
-        with recording.run(name or type(self).__name__, type(self).__name__, flat, key, self.tags(data)) as run:
+        with (
+            runtime.new_models_expected(),
+            recording.run(name or type(self).__name__, type(self).__name__, flat, key, self.tags(data)) as run,
+        ):
             begun = time.perf_counter()
             result = self.apply(model, data)
             report = self.report(result, data, run)

@@ -170,3 +170,15 @@ def test_seeds() -> None:
     for seed in (-1, 2**32, 1.5, True):
         with pytest.raises(ValueError, match="`seed`"):
             runtime.seed_everything(seed)  # type: ignore[arg-type]
+
+
+def test_warnings_of_traces_are_kept_back_where_new_models_are_made(caplog):
+    import logging
+
+    logger = logging.getLogger("tensorflow")
+    with runtime.new_models_expected():
+        logger.warning("5 out of the last 9 calls to f triggered tf.function retracing. Tracing is expensive")
+        logger.warning("something else")
+    logger.warning("6 out of the last 9 calls to f triggered tf.function retracing. Tracing is expensive")
+    shown = [record.getMessage() for record in caplog.records]
+    assert len(shown) == 2 and shown[0] == "something else" and shown[1].startswith("6 out of")
