@@ -112,7 +112,8 @@ def table(results):
         found = [seed[part] for seed in seeds.values()]
         rows.append([text, common.spread(found), ", ".join(map(str, found)), PAPER[part]])
     hours = sum(value for seed in seeds.values() for name, value in seed.items() if name.endswith("_seconds")) / 3600
-    note = f"Test errors of 10,000 at the last epoch, {len(seeds)} seeds; {hours:.1f} hours on 2 CPU cores in all"
+    epochs = "teacher {teacher_epochs} epochs, students {student_epochs}".format(**results["settings"])
+    note = f"Test errors of 10,000 at the last epoch ({epochs}), {len(seeds)} seeds; {hours:.1f} hours on 2 CPU cores in all"
     return f"{common.markdown(['MNIST', 'errors (mean ± sd)', 'each seed', 'the paper'], rows)}\n\n{note} (`benchmarks/hinton_mnist.py`)."
 
 

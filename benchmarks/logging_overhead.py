@@ -148,11 +148,8 @@ def main() -> None:
                 "with": tracked,
             }
         )
-        last = measured[-1]
-        print(
-            f"repeat {repeat}: {statistics.median(shares):+.1%} an epoch, {last['share']:+.1%} process by process, closing {last['closing']:.2f} s",
-            flush=True,
-        )
+        told, whole = statistics.median(shares), measured[-1]["share"]
+        print(f"repeat {repeat}: {told:+.1%} an epoch, {whole:+.1%} process by process, closing {tracked['closing']:.2f} s", flush=True)
     paired = [value for one in measured for value in one["told_epochs"]]
     low, share, high = median_interval(paired)
     closing = max(one["closing"] for one in measured)
