@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
 
 import keras
 
@@ -17,7 +18,10 @@ from kdfuse.graph.fingerprint import fingerprint, leaf
 from kdfuse.home import home
 from kdfuse.measure.measure import Measured, agreement_with, measure
 from kdfuse.report import Report, figure
-from kdfuse.settings import flatten, settings
+from kdfuse.settings import field_names, flatten, settings
+
+_made_by: WeakKeyDictionary[keras.Model, str] = WeakKeyDictionary()
+"""The run that made a model, by its id."""
 
 
 @dataclasses.dataclass
@@ -76,7 +80,7 @@ class Technique:
         key = run_key(type(self).__name__, flat, model, data)
         with (
             runtime.new_models_expected(),
-            recording.run(name or type(self).__name__, type(self).__name__, flat, key, self.tags(data)) as run,
+            recording.run(name or type(self).__name__, type(self).__name__, flat, key, self.tags(model, data)) as run,
         ):
             begun = time.perf_counter()
             result = self.apply(model, data)
@@ -84,6 +88,7 @@ class Technique:
             report.seconds = time.perf_counter() - begun
             run.report = report
             run.model(result.model, data.example(8))
+            _made_by[result.model] = run.id
         forget(key)
         return result.model, report
 
@@ -94,9 +99,11 @@ class Technique:
     def check(self, model: keras.Model, data: Data) -> None:
         """Raise if the settings, the model and the data do not fit, before anything is trained."""
 
-    def tags(self, data: Data) -> dict[str, str]:
-        """Tags of the run."""
-        return {"data": data.name, "data_fingerprint": data.fingerprint or "not indexable"}
+    def tags(self, model: keras.Model, data: Data) -> dict[str, str]:
+        """Tags of the run: its data, and the runs that made its input model and the models among its settings."""
+        given = {"model": model, **{name: getattr(self, name) for name in field_names(self)}}
+        made = {f"{name}_run": _made_by[value] for name, value in given.items() if isinstance(value, keras.Model) and value in _made_by}
+        return {"data": data.name, "data_fingerprint": data.fingerprint or "not indexable", **made}
 
     def report(self, result: Result, data: Data, run: recording.Run) -> Report:
         """Measure the model and its baselines, each split once, and say it all in a report."""

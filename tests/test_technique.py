@@ -123,3 +123,21 @@ def test_two_trainings_in_one_run_keep_their_checkpoints_apart():
     folders = []
     Twice()(net(), DATA)
     assert folders == [["fit-0", "fit-1"]]
+
+
+def test_a_run_is_tagged_with_the_runs_that_made_its_models():
+    @settings
+    class Teach(Technique):
+        teacher: keras.Model = None
+
+        def apply(self, model, data):
+            return Result(keras.models.clone_model(model))
+
+    memory = recording.Memory()
+    with recording.use(memory):
+        teacher, _ = Scale(2.0)(net(), DATA)
+        first, _ = Teach(teacher)(net(), DATA)
+        Teach(net())(first, DATA)
+    runs = [arguments[0] for hook, arguments in memory.events if hook == "start"]
+    assert runs[1].tags["teacher_run"] == runs[0].id and "model_run" not in runs[1].tags
+    assert runs[2].tags["model_run"] == runs[1].id and "teacher_run" not in runs[2].tags

@@ -25,6 +25,8 @@ def test_quickstart_prints_the_table_and_logs_the_runs(tmp_path):
     assert sorted(run.info.run_name for run in runs) == ["control", "digits: a convnet teaches 30-30", "student", "teacher"]
     student = next(run for run in runs if run.info.run_name == "student")
     assert student.info.status == "FINISHED" and student.data.params["losses__0__temperature"] == "4.0"
+    teacher = next(run for run in runs if run.info.run_name == "teacher")
+    assert student.data.tags["kdfuse.teacher_run"] == teacher.data.tags["kdfuse.run_id"]
     assert len(client.get_metric_history(student.info.run_id, "train/soft_targets_loss")) == 4
     assert {"test/accuracy", "kd/agreement", "delta/control/test/accuracy"} <= set(student.data.metrics)
 
