@@ -9,7 +9,7 @@
     python3 kd.py lock            write requirements.lock anew from pyproject.toml
 
 Needs Python 3.11 to 3.13 with pip. Installs into this folder only (uv also keeps its cache of downloads). The first call
-downloads about 0.8 GB and takes 3 GB of disk; later calls start at once.
+downloads roughly 0.8 GB and takes 3 GB of disk; later calls start at once.
 """  # This file is also read by old Pythons, to tell them so: no new syntax.
 
 import contextlib
