@@ -17,8 +17,10 @@ from kdfuse.tracking.journal import Journal
 from kdfuse.tracking.store import Destination, Store, shown
 from kdfuse.tracking.transcript import ParentMissing, Transcript
 
-PAUSE = 0.5
+PAUSE, LONGEST_PAUSE = 0.5, 10.0
 """Seconds in which news are gathered into one call: epochs of milliseconds do not become as many calls."""
+SHARE = 0.01
+"""The share of the time that sending may compute beside training: after a dear call, news are gathered for longer."""
 START_PATIENCE = 5.0
 """Seconds that the first run waits for MLflow to be loaded and its store opened. Done beside training it costs more: the
 two contend for Python's lock, and every step of the first epochs is slow."""
@@ -121,18 +123,24 @@ class Sender:
             self.complain()
 
     def _work(self) -> None:
+        pause = PAUSE
         while True:
             self._wake.wait()
-            self._urgent.wait(PAUSE)
+            self._urgent.wait(pause)
+            begun = time.thread_time()
             self._wake.clear()
             self._urgent.clear()
             with self._lock:
                 news, self._news = list(self._news), {}
+            opening = False
             for run_id in news:
                 entry = self._entries.get(run_id)
                 if entry is not None and not entry.failed:
+                    opening = opening or not entry.begun.is_set()
                     self._send(run_id, entry)
                     entry.begun.set()
+            # To open a run costs more than an epoch's figures, and comes once.
+            pause = PAUSE if opening else min(max((time.thread_time() - begun) / SHARE, PAUSE), LONGEST_PAUSE)
 
     def _send(self, run_id: str, entry: _Entry) -> None:
         try:

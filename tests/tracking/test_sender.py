@@ -193,3 +193,29 @@ def test_a_server_killed_in_the_middle_of_a_run(
 
         files = {one.path for one in MlflowClient(tracking_uri=uri).list_artifacts(found["broken"].info.run_id)}
         assert files == {"weights.bin", "report.json", "plots"}
+
+
+def test_dear_calls_are_made_less_often(recorder: MlflowRecorder, runs: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow import MlflowClient
+
+    calls: list[float] = []
+    original = MlflowClient.log_batch
+
+    def dear(self: Any, run_id: str, metrics: Any = (), *arguments: Any, **keywords: Any) -> Any:
+        end = time.thread_time() + 0.02
+        while time.thread_time() < end:
+            pass
+        if metrics:
+            calls.append(time.monotonic())
+        return original(self, run_id, metrics, *arguments, **keywords)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", dear)
+    with recording.run("a", "Train") as opened:
+        for epoch in range(30):
+            opened.log({"train/loss": 1.0}, step=epoch)
+            time.sleep(0.1)
+        during = len(calls)
+        opened.report = Report(technique="Train", metrics={"test/accuracy": 0.5})
+    # With calls of 0.02 s and more, a hundredth of the time is one call in 2 s; every half second would be six.
+    assert 1 <= during <= 3
+    assert runs()["a"].data.metrics["train/loss"] == 1.0
