@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from kdfuse import labels
-from kdfuse.arrays import Structure, leaves, map_leaves, same_structure
+from kdfuse.arrays import Structure, check_rows, leaves, map_leaves, same_structure, to_arrays
 from kdfuse.settings import choose
 from kdfuse.splits import ArraySplit, Split
 from kdfuse.streams import StreamSplit
@@ -20,11 +22,11 @@ class Data:
     """Training, validation and test rows with what is known of them. Immutable.
 
     Args:
-        train: `(x, y)` or `(x, y, sample_weight)` of arrays (NumPy, pandas, TensorFlow, JAX, PyTorch, lists), each of them also a
+        train: `(x, y)`, `(x, y, sample_weight)` or, without labels, `(x, None)` of arrays (NumPy, pandas, TensorFlow, JAX, PyTorch, lists), each of them also a
             dict or tuple of arrays for several inputs or outputs; or a batched `tf.data.Dataset` or a `keras.utils.PyDataset` that
             gives such batches; or a `Split`. float64 becomes float32; integers, uint8 among them, stay as they are.
         validation: likewise; or a share in (0, 1) of `train` to set aside, by class where there are classes.
-        test: likewise, or None.
+        test: likewise, or None. Of rows without labels in `train`, what the labels would be is told by `validation` or `test`.
         name: of the data set, for reports.
         task: `"auto"`, `"classification"`, `"binary"`, `"multilabel"` or `"regression"`; a dict or tuple of these for several
             outputs. Automatic: integer labels `(n,)` and rows that sum to 1 are classification, zeros and ones in one column
@@ -35,6 +37,7 @@ class Data:
     Attributes:
         train, validation, test: `Split`, or None for the last two.
         task: what the labels are, with the structure of the labels.
+        labelled: whether the training rows have labels. Without them a student can learn from a teacher alone.
         input_shape: shape of one input without the batch, with the structure of the inputs.
 
     Raises:
@@ -52,6 +55,7 @@ class Data:
     seed: int
     task: Structure
     class_names: tuple[str, ...] | None
+    labelled: bool
 
     def __init__(
         self,
@@ -66,15 +70,17 @@ class Data:
     ) -> None:
         if train is None:
             raise ValueError("`train`: expected data to train on. Received: None. Give `train=(x, y)`.")
-        first, second = _split(train, "train"), None
-        set_task = labels.resolve(task, _sample(first).y)
-        if isinstance(validation, numbers.Real) and not isinstance(validation, bool):
+        labelled = not (isinstance(train, list | tuple) and len(train) in (2, 3) and train[1] is None)
+        told = None if labelled else _told(validation, test)
+        first, second = _split(train if told is None else _with_labels(train, told), "train"), None
+        set_task = labels.resolve(task, _sample(first).y if told is None else told.targets())
+        if isinstance(validation, numbers.Real) and not isinstance(validation, bool) and labelled:
             first, second = _divide(first, float(validation), set_task, seed)
         elif validation is not None:
             second = _split(validation, "validation")
         names = None if class_names is None else tuple(str(one) for one in class_names)
         self.__dict__.update(train=first, validation=second, test=None if test is None else _split(test, "test"))
-        self.__dict__.update(name=name, seed=seed, task=set_task, class_names=names)
+        self.__dict__.update(name=name, seed=seed, task=set_task, class_names=names, labelled=labelled)
         self._check_inputs()
         self._check()
 
@@ -99,6 +105,10 @@ class Data:
         For a stream of class numbers without `class_names` this reads the labels once.
         """
         known = None if self.class_names is None else len(self.class_names)
+        if not self.labelled:
+            other = self.validation or self.test
+            assert other is not None
+            return map_leaves(lambda one, task: labels.width(one, task, known), other.targets(), self.task)
         count_all = isinstance(self.train, StreamSplit) and known is None and self._sparse()
         y = self.train.targets() if count_all else _sample(self.train).y
         classes = map_leaves(lambda one, task: labels.width(one, task, known), y, self.task)
@@ -139,7 +149,7 @@ class Data:
             raise ValueError("`train`: expected data to train on. Received: None. Leave it out to keep the present one.")
         classes = self.classes
         made.__dict__.pop("fingerprint", None)
-        made.__dict__.update(changes, classes=classes)
+        made.__dict__.update(changes, classes=classes, labelled=self.labelled or "train" in changes)
         made._check()
         return made
 
@@ -199,6 +209,23 @@ def _split(value: Any, name: str) -> Split:
         f"`{name}`: expected (x, y), (x, y, sample_weight), a batched tf.data.Dataset or a keras.utils.PyDataset. "
         f"Received: {received}. Give `{name}=(x, y)`."
     )
+
+
+def _told(validation: Any, test: Any) -> Split:
+    """The split that tells what the labels of training rows without any would be."""
+    for name, value in (("validation", validation), ("test", test)):
+        if value is not None and not isinstance(value, numbers.Real):
+            return _split(value, name)
+    raise ValueError(
+        "`train`: rows without labels need `validation` or `test` as data with labels, to tell what the labels would be. "
+        f"Received: validation={validation!r}, test={test!r}. Give one of the two as (x, y)."
+    )
+
+
+def _with_labels(train: Any, told: Split) -> Any:
+    """Training rows without labels with a label that stands for none: the first of another split."""
+    count = check_rows(to_arrays(train[0], "`train` x", text=True), "`train` x")
+    return (train[0], map_leaves(lambda leaf: np.repeat(leaf[:1], count, axis=0), told.head(1)[1]), *train[2:])
 
 
 def _sample(split: Split) -> ArraySplit:

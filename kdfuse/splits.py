@@ -1,7 +1,7 @@
 """Splits: one part of the data (train, validation, test); what all have in common, and rows in arrays."""
 
 import abc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -43,6 +43,10 @@ class Split(abc.ABC):
     def batches(self, batch_size: int) -> Iterator[Batch]:
         """One pass in NumPy batches `(x, y, sample_weight or None)`: the way to keep x and y of a shuffled stream together."""
 
+    def map_inputs(self, function: Callable[[Structure], Structure], x: Structure) -> Structure:
+        """Apply `function` to the inputs in the x of a batch of `dataset`, where a technique's split carries more than these."""
+        return function(x)
+
     def head(self, rows: int) -> Batch:
         """The first `rows` rows (fewer where there are fewer) in NumPy."""
         taken: list[Batch] = []
@@ -72,6 +76,7 @@ class ArraySplit(Split):
         y: labels, likewise.
         sample_weight: None, or a weight for each row (for several outputs also one such array for each).
         name: how errors name the split.
+        views: how many views of each row there are, all rows of one after those of another: epoch e of `dataset` has view e mod views.
 
     Raises:
         ValueError: no rows, unequal numbers of rows, NaN or infinity, not numbers, weights that are negative or all zero.
@@ -79,7 +84,8 @@ class ArraySplit(Split):
 
     indexable = True
 
-    def __init__(self, x: Any, y: Any, sample_weight: Any = None, *, name: str = "data") -> None:
+    def __init__(self, x: Any, y: Any, sample_weight: Any = None, *, name: str = "data", views: int = 1) -> None:
+        self.views = views
         self.x: Structure = arrays.to_arrays(x, f"`{name}` x", text=True)
         self.y: Structure = arrays.to_arrays(y, f"`{name}` y")
         self.sample_weight: Structure | None = None if sample_weight is None else arrays.to_arrays(sample_weight, f"`{name}` sample_weight")
@@ -118,7 +124,7 @@ class ArraySplit(Split):
 
     def steps(self, batch_size: int) -> int:
         """Batches in one epoch; the last may be short."""
-        return -(-self._rows // _positive("batch_size", batch_size))
+        return -(-(self._rows // self.views) // _positive("batch_size", batch_size))
 
     def dataset(self, batch_size: int, *, seed: int | None = None, start: int = 0, epochs: int = 1) -> "tf.data.Dataset":
         """The epochs `start` to `epochs - 1`, one after the other, as one `tf.data.Dataset`.
@@ -138,7 +144,7 @@ class ArraySplit(Split):
         """
         import tensorflow as tf
 
-        steps, rows = self.steps(batch_size), self._rows
+        steps, rows = self.steps(batch_size), self._rows // self.views
         if not 0 <= start < epochs:
             raise ValueError(f"`start`: expected 0 <= start < epochs. Received: start={start}, epochs={epochs}. Give at least one epoch.")
         if seed is not None and seed < 0:
@@ -149,7 +155,7 @@ class ArraySplit(Split):
 
         def index(epoch: Any) -> Any:
             order = tf.range(rows, dtype=tf.int64) if seed is None else tf.numpy_function(permutation, [epoch], tf.int64)
-            order = tf.ensure_shape(order, [rows])
+            order = tf.ensure_shape(order, [rows]) + epoch % self.views * rows
             whole = rows // batch_size * batch_size
             parts = [tf.data.Dataset.from_tensor_slices(tf.reshape(order[:whole], [-1, batch_size]))] if whole else []
             parts += [tf.data.Dataset.from_tensors(order[whole:])] if whole < rows else []

@@ -12,6 +12,7 @@ import numpy as np
 
 from kdfuse import recording, runtime
 from kdfuse.data import Data
+from kdfuse.fitting.augment import augmented, check_augment, check_source
 from kdfuse.fitting.checkpoint import Checkpoints, Shelf
 from kdfuse.fitting.checks import check_fit, class_weights
 from kdfuse.fitting.compiled import KEPT, auto_loss, auto_metrics, carry_compile, compile_settings, fresh
@@ -71,6 +72,8 @@ class Train(Technique):
         l2: adds `l2 / 2 * sum(w ** 2)` over kernels to the loss, on top of what the layers' own regularizers add.
         loss: `auto` is the loss the model was compiled with, else the one that fits its head; or a Keras loss; or a dict
             or list of them for several outputs.
+        augment: a Keras layer, or a Sequential of them, that the training inputs go through (`RandomFlip`, `RandomTranslation` ...), with
+            other draws in every batch: a function of (seed, epoch, batch). None for none.
         class_weight: a dict of class to weight, `balanced` (rows / (classes * rows of the class)), or None.
         stopping: `Stopping(...)` for early stopping, or None.
         precision: `mixed_float16`, `mixed_bfloat16`, `float32`, or None for the model's own. The model that comes back
@@ -92,6 +95,7 @@ class Train(Technique):
     decay: str | Decay = "constant"
     l2: float = 0.0
     loss: Any = "auto"
+    augment: keras.Layer | None = None
     class_weight: dict[int, float] | str | None = None
     stopping: Stopping | None = None
     precision: str | None = None
@@ -112,6 +116,7 @@ class Train(Technique):
             _integer("steps_per_execution", self.steps_per_execution, 1)
         check_optimizer(self.optimizer, self.learning_rate)
         make_decay(self.decay)
+        check_augment(self.augment)
         if not (isinstance(self.l2, int | float) and 0 <= self.l2 < float("inf")):
             raise ValueError(f"`l2`: expected a number of at least 0. Received: l2={self.l2!r}.")
         if self.precision is not None and self.precision not in runtime.PRECISIONS:
@@ -127,6 +132,8 @@ class Train(Technique):
 
     def check(self, model: keras.Model, data: Data) -> None:
         check_fit(self, model, data)
+        if self.augment is not None:
+            check_source(data.train)
 
     def apply(self, model: keras.Model, data: Data) -> Result:
         student = self.private(model, data)
@@ -247,6 +254,10 @@ class Train(Technique):
             return
         validation = data.validation
         source = data.train.dataset(self.batch_size, seed=self.seed, start=start, epochs=self.epochs)
+        if self.augment is not None:
+            source = augmented(
+                source, data.train, self.augment, self.seed, start * steps if steps is not None and data.train.indexable else None
+            )
         fitted.fit(
             source,
             epochs=self.epochs,

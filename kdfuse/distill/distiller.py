@@ -1,51 +1,65 @@
 """The model that is fitted while a student learns from a teacher."""
 
 import re
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from kdfuse.distill.lessons import Lesson, parts_of
 from kdfuse.distill.losses.base import Loss, scalar
-from kdfuse.distill.outputs import like, logits_of, masks_of
-from kdfuse.distill.structure import aligned, flat
+from kdfuse.distill.outputs import logits_of, masks_of
+from kdfuse.distill.schedules import Clock, Schedule
+from kdfuse.distill.teachers import Teacher
+from kdfuse.distill.terms import Terms
+from kdfuse.graph.taps import Taps
 
 Tensor = Any
-INPUTS, TARGETS = "inputs", "teacher_logits"
-"""The parts of x where the teacher's logits come with the data."""
 
 
 class _Hidden:
-    """What Keras must not track: the teacher is no part of the model that is trained, saved and counted."""
+    """What Keras must not track: the teachers are no part of the model that is trained, saved and counted."""
 
-    def __init__(self, teacher: keras.Model | None, losses: list[keras.distillation.DistillationLoss]) -> None:
-        self.teacher, self.losses, self.training = teacher, losses, False
+    def __init__(self, teachers: tuple[Teacher, ...], terms: Terms, taps: Taps | None) -> None:
+        self.teachers, self.terms, self.taps, self.training = teachers, terms, taps, False
+        self.clock: Clock | None = None
+        self.pass_ = threading.local()
+        """The student's features in the present pass, of each replica."""
 
 
 class Distiller(keras.Model):
     """A student with the loss it is distilled by; `fit` trains the student in place.
 
     The loss of a training step is `label_weight * label loss + sum_i loss_weights[i] * losses[i] + student.losses`. The label
-    loss is the compiled one. A step runs the student once, and the teacher at most once; all else (`train_step`, XLA, loss
-    scaling, `tf.distribute`, gradient accumulation) is Keras's own. In `evaluate` and on validation data the loss is the label
-    loss and the student's own losses, as without a teacher.
+    loss is the compiled one. A step runs the student once, and each teacher at most once, however many layers are read; all
+    else (`train_step`, XLA, loss scaling, `tf.distribute`, gradient accumulation) is Keras's own. In `evaluate` and on
+    validation data the loss is the label loss and the student's own losses, as without a teacher.
 
-    Training data is `(x, y)` or `(x, y, sample_weight)`. Without a teacher (`teacher=None`) x is
-    `{"inputs": x, "teacher_logits": logits}`.
+    Training data is `(x, y)` or `(x, y, sample_weight)`; where lessons come with the data, x is as `TaughtSplit` gives it.
 
     Args:
         student: a built model. It is trained in place.
         losses: distillation losses. kdfuse's own are copied; others (`keras.distillation.LogitsDistillation`) are called on
             logits, without sample weights.
-        teacher: a built model that takes the student's inputs, run with `training=False` and left as it is; or None.
+        teacher: a built model that takes the student's inputs, run with `training=False` and left as it is; several of them,
+            or `Teacher`s; None where the lessons come with the data.
         label_weight: of the compiled loss.
         loss_weights: one for each loss.
         student_head: what the student's outputs are, see `kdfuse.distill.outputs.logits_of`.
-        teacher_head: what the teacher's outputs are, where there is a teacher.
+        teacher_head: what the teacher's outputs are, where it is given as a model.
+        teacher_weights: what each of several teachers counts for, see `Terms`.
+        lessons: an example of each teacher's lesson, where they come with the data.
+        example: a batch of inputs; needed where losses read layers.
+        rows: of the training split, None for a stream.
+        schedules: settings that change while the student is trained.
+        epochs: in the run.
+        steps: in an epoch; None where it is not known.
 
     Attributes:
         knobs: the variables that a schedule may change: `label_weight`, `loss_weights__0`, `losses__0__temperature` ...
+        parts: layers that are trained with the student and belong to the losses.
     """
 
     def __init__(
@@ -53,48 +67,77 @@ class Distiller(keras.Model):
         student: keras.Model,
         losses: Sequence[keras.distillation.DistillationLoss],
         *,
-        teacher: keras.Model | None = None,
+        teacher: Any = None,
         label_weight: float = 0.5,
         loss_weights: Sequence[float] = (0.5,),
         student_head: Any = "logits",
         teacher_head: Any = "logits",
+        teacher_weights: Any = "mean",
+        lessons: Sequence[Lesson] = (),
+        example: Any = None,
+        rows: int | None = None,
+        schedules: tuple[Schedule, ...] = (),
+        epochs: int = 1,
+        steps: int | None = None,
     ) -> None:
         # Keras wraps the optimizer for float16 by the dtype of the model that is compiled. Inputs go to the student as they are.
         super().__init__(name="distiller", dtype=student.dtype_policy, autocast=False)
         if len(loss_weights) != len(losses):
             raise ValueError(f"`loss_weights`: expected one for each loss, {len(losses)}. Received: {tuple(loss_weights)}.")
-        self.student = student
-        self.student_head, self.teacher_head = student_head, teacher_head
-        attached = [loss.attached() if isinstance(loss, Loss) else loss for loss in losses]
-        for loss in attached:
+        self.student, self.student_head = student, student_head
+        given = () if teacher is None else tuple(teacher) if isinstance(teacher, list | tuple) else (teacher,)
+        terms = Terms(losses, max(len(given), len(lessons), 1), teacher_weights)
+        for loss in terms.losses:
             if isinstance(loss, Loss):
                 loss.check_head(student_head)
-        self._hidden = _Hidden(teacher, attached)
+        teachers = tuple(one if isinstance(one, Teacher) else Teacher(one, teacher_head, terms.teacher_layers, example) for one in given)
+        taps = Taps(student, terms.student_layers, example) if terms.student_layers else None
+        self._hidden = _Hidden(teachers, terms, taps)
+        if taps is not None:
+            lessons = lessons or [one(keras.tree.map_structure(keras.ops.convert_to_tensor, example)) for one in teachers]
+            shapes = [[tuple(features.shape) for features in lesson["features"]] for lesson in lessons]
+            terms.build(shapes, _shapes(student, taps, example), rows)
+        self.parts = terms.parts
         self.label_weight = scalar(label_weight, "label_weight")
         self.loss_weights = [scalar(weight, f"loss_weight_{place}") for place, weight in enumerate(loss_weights)]
-        self.loss_settings = [variable for loss in attached if isinstance(loss, Loss) for variable in loss.variables()]
-        self.term_trackers = [keras.metrics.Mean(name=name) for name in term_names(attached)]
-        self.supports_jit = student.supports_jit and (teacher is None or all(layer.supports_jit for layer in teacher._flatten_layers()))
+        self.loss_settings = [variable for loss in terms.losses if isinstance(loss, Loss) for variable in loss.variables()]
+        if schedules:
+            self._hidden.clock = Clock(schedules, self.knobs, epochs, steps)
+        self.term_trackers = [keras.metrics.Mean(name=name) for name in term_names(terms.losses)]
+        models = [student, *(one.model for one in teachers)]
+        self.supports_jit = all(layer.supports_jit for model in models for layer in model._flatten_layers())
         if hasattr(student, "output_names"):
             self.output_names = list(student.output_names)
         self.built = student.built
 
     @property
-    def teacher(self) -> keras.Model | None:
-        """The teacher; None where its outputs come with the data."""
-        return self._hidden.teacher
+    def teachers(self) -> tuple[Teacher, ...]:
+        """The teachers; empty where their lessons come with the data."""
+        return self._hidden.teachers
+
+    @property
+    def clock(self) -> Clock | None:
+        """What moves the scheduled settings, None where there are none."""
+        return self._hidden.clock
 
     @property
     def knobs(self) -> dict[str, keras.Variable]:
         found = {"label_weight": self.label_weight}
-        for place, (weight, loss) in enumerate(zip(self.loss_weights, self._hidden.losses, strict=True)):
+        for place, (weight, loss) in enumerate(zip(self.loss_weights, self._hidden.terms.losses, strict=True)):
             found[f"loss_weights__{place}"] = weight
             if isinstance(loss, Loss):
                 found.update({f"losses__{place}__{name}": getattr(loss, name) for name in loss.scheduled})
         return found
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        return self.student(self._split(inputs)[0], training=training)
+        inputs, taps = parts_of(inputs)[0], self._hidden.taps
+        if taps is None or not training:
+            return self.student(inputs, training=training)
+        with taps:
+            taps.start()
+            outputs = self.student(inputs, training=training)
+            self._hidden.pass_.features = taps.values()
+        return outputs
 
     def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True) -> Tensor:
         self._hidden.training = training
@@ -105,7 +148,9 @@ class Distiller(keras.Model):
         own = [self._aggregate_additional_loss(loss) for loss in self.losses]  # Keras divides them by the replicas too
         if not training:
             return sum(own, label)
-        terms = self._terms(x, y_pred, sample_weight)
+        if self._hidden.clock is not None:
+            self._hidden.clock.step()
+        terms = self._terms(x, y, y_pred, sample_weight)
         for tracker, term in zip(self.term_trackers, [label, *terms], strict=True):
             tracker.update_state(term * _replicas(), sample_weight=keras.ops.shape(keras.tree.flatten(y_pred)[0])[0])
         weighted = [weight * term for weight, term in zip(self.loss_weights, terms, strict=True)]
@@ -118,35 +163,30 @@ class Distiller(keras.Model):
                 results.pop(tracker.name, None)
         return results
 
-    def _terms(self, x: Any, y_pred: Any, sample_weight: Any) -> list[Tensor]:
-        inputs, targets = self._split(x)
-        if targets is None:
-            targets = self._teach(inputs)
+    def _terms(self, x: Any, y: Any, y_pred: Any, sample_weight: Any) -> list[Tensor]:
+        inputs, lessons, rows = parts_of(x)
+        if lessons is None:
+            if not self.teachers:
+                raise ValueError("`x`: without a `teacher`, expected the batches of a TaughtSplit, with the teacher's lessons.")
+            lessons = tuple(teacher(inputs) for teacher in self.teachers)
+        if not isinstance(y_pred, Mapping):
+            sample_weight, y = self._in_order(sample_weight), self._in_order(y)
+        features = self._hidden.pass_.__dict__.pop("features", ())
         outputs, masks = logits_of(y_pred, self.student_head), masks_of(y_pred)
-        if isinstance(sample_weight, Mapping) and not isinstance(y_pred, Mapping):
-            sample_weight = [sample_weight.get(name) for name in self.output_names]
-        terms = []
-        for loss in self._hidden.losses:
-            if isinstance(loss, Loss):
-                terms.append(loss.compute_loss(targets, outputs, sample_weight=sample_weight, mask=masks))
-            else:
-                same = like(outputs, aligned("the teacher's outputs", targets, outputs))
-                loss.validate_outputs(same, outputs)
-                terms.append(keras.ops.mean(keras.ops.cast(loss.compute_loss(same, outputs), "float32")))
-        return terms
+        return self._hidden.terms.values(
+            lessons, outputs, features, labels=y, sample_weight=sample_weight, masks=masks, rows=rows
+        )  # fmt: skip
 
-    def _teach(self, inputs: Any) -> Any:
-        teacher = self._hidden.teacher
-        if teacher is None:
-            raise ValueError(f"`x`: without a `teacher`, expected a dict of {INPUTS!r} and {TARGETS!r}, the teacher's logits.")
-        targets = logits_of(teacher(inputs, training=False), self.teacher_head)
-        # A teacher with activity regularisers would keep tensors of this graph.
-        teacher._clear_losses()
-        return like(targets, [keras.ops.stop_gradient(target) for target in flat(targets)])
+    def _in_order(self, value: Any) -> Any:
+        """What was given by the outputs' names, in their order."""
+        return [value.get(name) for name in self.output_names] if isinstance(value, Mapping) else value
 
-    def _split(self, x: Any) -> tuple[Any, Any]:
-        packed = self._hidden.teacher is None and isinstance(x, Mapping) and set(x) == {INPUTS, TARGETS}
-        return (x[INPUTS], x[TARGETS]) if packed else (x, None)
+
+def _shapes(student: keras.Model, taps: Taps, example: Any) -> list[tuple[int | None, ...]]:
+    with taps:
+        taps.start()
+        student(keras.tree.map_structure(keras.ops.convert_to_tensor, example), training=False)
+        return [tuple(features.shape) for features in taps.values()]
 
 
 def term_names(losses: Sequence[keras.distillation.DistillationLoss]) -> list[str]:

@@ -83,7 +83,7 @@ def _each(make: Callable[[str, str, bool], Any], head: Any, task: Any, targets: 
         return {name: _each(make, head[name], *(_part(value, name) for value in (task, targets, outputs))) for name in head}
     if isinstance(head, list | tuple):
         return [_each(make, item, *(_part(value, place) for value in (task, targets, outputs))) for place, item in enumerate(head)]
-    one_hot = targets is not None and len(targets.shape) == len(outputs.shape) and outputs.shape[-1] > 1
+    one_hot = targets is not None and len(targets.shape) == len(outputs.shape) and targets.shape[-1] == outputs.shape[-1] > 1
     return make(head, task, one_hot)
 
 

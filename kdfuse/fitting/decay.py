@@ -22,6 +22,17 @@ class Decay:
         """The factor at a (fractional) epoch, as `keras.ops` of a float32 scalar, without the warm-up."""
         return ops.ones_like(epoch)
 
+    def at_epoch(self, epoch: Any, epochs: int, steps: int | None) -> Any:
+        """The factor at a (fractional) epoch, the warm-up included.
+
+        Args:
+            epoch: float32 scalar, from 0.
+            epochs: in the run.
+            steps: in an epoch; None where it is not known, and the warm-up counts whole epochs.
+        """
+        factor = self.factor(epoch, epochs)
+        return factor * ops.minimum(1.0, (epoch + 1.0 / (steps or 1)) / self.warmup) if self.warmup > 0 else factor
+
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if name == "at":
@@ -108,6 +119,23 @@ class Cosine(Decay):
 
 
 @settings
+class Linear(Decay):
+    """A straight line from the rate down to `final` times the rate at the last epoch.
+
+    Attributes:
+        final: the share of the rate that is left at the end, at least 0; above 1 the line rises.
+        warmup: epochs of linear warm-up; the line runs over the epochs after it.
+    """
+
+    final: float = 0.0
+    warmup: float = 0.0
+
+    def factor(self, epoch: Any, epochs: int) -> Any:
+        length = max(epochs - self.warmup, 1e-6)
+        return 1.0 + (self.final - 1.0) * ops.clip((epoch - self.warmup) / length, 0.0, 1.0)
+
+
+@settings
 class Plateau(Decay):
     """The rate times `rate` whenever `monitor` has not improved for `patience` epochs.
 
@@ -128,7 +156,8 @@ class Plateau(Decay):
         _above_zero(self, "rate", "patience")
 
 
-DECAYS = {"constant": Constant, "exponential": Exponential, "staircase": Staircase, "cosine": Cosine, "plateau": Plateau}
+DECAYS = {"constant": Constant, "exponential": Exponential, "staircase": Staircase, "cosine": Cosine, "linear": Linear,
+          "plateau": Plateau}  # fmt: skip
 
 
 def make_decay(decay: str | Decay) -> Decay:
@@ -171,11 +200,7 @@ class DecaySchedule(keras.optimizers.schedules.LearningRateSchedule):
             self.decay = decay
 
     def __call__(self, step: Any) -> Any:
-        epoch = ops.cast(step, "float32") / self.steps
-        factor = self.decay.factor(epoch, self.epochs)
-        if self.decay.warmup > 0:
-            factor = factor * ops.minimum(1.0, (epoch + 1.0 / self.steps) / self.decay.warmup)
-        return self.rate * factor
+        return self.rate * self.decay.at_epoch(ops.cast(step, "float32") / self.steps, self.epochs, self.steps)
 
     def get_config(self) -> dict[str, Any]:
         decay = {"class": type(self.decay).__name__, **vars(self.decay)}

@@ -14,7 +14,7 @@ from sklearn.datasets import load_digits
 
 from kdfuse import recording
 from kdfuse.data import Data
-from kdfuse.distill import teachers
+from kdfuse.distill import cache as kept
 from kdfuse.distill.distill import Distill
 from kdfuse.distill.losses.hard_labels import HardLabels
 from kdfuse.distill.losses.logit_standardization import LogitStandardization
@@ -31,7 +31,7 @@ FAST = Train(epochs=2, batch_size=64, learning_rate=0.01, checkpoint=0)
 
 @pytest.fixture(autouse=True)
 def nothing_kept() -> None:
-    teachers.forget()
+    kept.forget()
 
 
 @pytest.fixture(scope="module")
@@ -102,8 +102,8 @@ def test_control(teacher: keras.Model, data: Data) -> None:
 
 def test_the_teachers_outputs_are_computed_once(teacher: keras.Model, data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     computed = []
-    fill = teachers._fill
-    monkeypatch.setattr(teachers, "_fill", lambda *given: (computed.append(1), fill(*given)))
+    fill = kept._fill
+    monkeypatch.setattr(kept, "_fill", lambda *given: (computed.append(1), fill(*given)))
 
     def distil(cache: Any, one: keras.Model = teacher) -> tuple[keras.Model, Report]:
         return Distill(one, training=FAST, cache=cache)(mlp(8), data)
@@ -262,7 +262,7 @@ REFUSED = {
     "a loss inside": (
         lambda t: {"losses": [keras.distillation.FeatureDistillation("mse", "dense", "dense")]},
         ValueError,
-        "only losses on outputs",
+        "projectors would not be trained",
     ),
     "training": (lambda t: {"training": 30}, TypeError, r"`training`: expected kdfuse.Train"),
     "label weight": (lambda t: {"label_weight": -0.1}, ValueError, "`label_weight`: expected numbers from 0"),

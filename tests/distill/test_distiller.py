@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from kdfuse.distill.distiller import Distiller
+from kdfuse.distill.lessons import INPUTS, LESSONS
 from kdfuse.distill.losses.hard_labels import HardLabels
 from kdfuse.distill.losses.logits_mse import LogitsMSE
 from kdfuse.distill.losses.soft_targets import SoftTargets
@@ -31,7 +32,7 @@ def distiller(student: keras.Model, losses: Any = None, teacher: keras.Model | N
 
 
 def packed(targets: Any, x: Any = X) -> dict[str, Any]:
-    return {"inputs": x, "teacher_logits": targets}
+    return {INPUTS: x, LESSONS: ({"logits": targets},)}
 
 
 def softmax(z: np.ndarray) -> np.ndarray:
@@ -409,6 +410,7 @@ REPLICAS = """
 import contextlib, json, sys
 import keras, numpy as np, tensorflow as tf
 from kdfuse.distill.distiller import Distiller
+from kdfuse.distill.lessons import INPUTS, LESSONS
 from kdfuse.distill.losses.soft_targets import SoftTargets
 
 tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
@@ -455,7 +457,7 @@ def test_what_cannot_be_distilled_is_refused() -> None:
         made.fit(X, None, verbose=0)
     without = Distiller(mlp(), [SoftTargets()])
     without.compile("sgd", CE(from_logits=True))
-    with pytest.raises(ValueError, match="without a `teacher`, expected a dict of 'inputs' and 'teacher_logits'"):
+    with pytest.raises(ValueError, match="without a `teacher`, expected the batches of a TaughtSplit"):
         without.fit(X, Y, verbose=0)
     with pytest.raises(ValueError, match=r"`loss_weights`: expected one for each loss, 1"):
         Distiller(mlp(), [SoftTargets()], loss_weights=(1.0, 2.0))

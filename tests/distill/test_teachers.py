@@ -1,168 +1,88 @@
-"""The teacher's outputs, computed once and kept."""
+"""A teacher's lesson: logits and features in one pass, preprocessing, nothing left behind."""
 
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
 import pytest
 
-from kdfuse.distill import teachers
-from kdfuse.distill.teachers import TaughtSplit, forget, targets
-from kdfuse.home import home
+from kdfuse.distill.cache import Cache, forget, targets
+from kdfuse.distill.teachers import Prepared, Teacher
 from kdfuse.splits import ArraySplit
 
-X = np.random.default_rng(0).standard_normal((50, 6)).astype("float32")
-Y = np.random.default_rng(1).integers(0, 4, 50)
+X = np.random.default_rng(0).standard_normal((30, 8, 8, 1)).astype("float32")
+Y = np.arange(30) % 4
 
 
-@pytest.fixture(autouse=True)
-def nothing_kept() -> None:
+def convnet(size: int = 8) -> keras.Model:
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((size, size, 1))
+    hidden = keras.layers.Conv2D(6, 3, activation="relu", name="conv")(inputs)
+    hidden = keras.layers.GlobalAveragePooling2D(name="pool")(hidden)
+    return keras.Model(inputs, keras.layers.Dense(4, activation="softmax", name="head")(hidden), name="big")
+
+
+def between(model: keras.Model, layer: str, x: np.ndarray = X) -> np.ndarray:
+    return keras.Model(model.inputs, model.get_layer(layer).output).predict(x, verbose=0)
+
+
+def test_logits_and_features() -> None:
+    model = convnet()
+    lesson = Teacher(model, "softmax", ("conv", None))(X)
+    np.testing.assert_allclose(lesson["features"][0], between(model, "conv"), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(lesson["features"][1], between(model, "pool"), rtol=1e-4, atol=1e-6)
+    kernel, bias = model.get_layer("head").get_weights()
+    np.testing.assert_allclose(lesson["logits"], between(model, "pool") @ kernel + bias, rtol=1e-4, atol=1e-5)
+    assert set(Teacher(model, "softmax")(X)) == {"logits"} and "call" not in vars(model.get_layer("conv"))
+
+
+@pytest.mark.parametrize("where", ["memory", "disk"])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_features_are_kept(where: str, dtype: str) -> None:
     forget()
+    model, split = convnet(), ArraySplit(X, Y)
+    teacher, cache = Teacher(model, "softmax", ("conv", None)), Cache(where, dtype)
+    made = targets(teacher, split, batch_size=7, cache=cache)
+    assert made.source == "computed" and made.outputs.dtype == dtype
+    for found, layer in zip(made.lesson["features"], ("conv", "pool"), strict=True):
+        assert found.dtype == dtype and isinstance(found, np.memmap) == (where == "disk")
+        np.testing.assert_allclose(found, between(model, layer), rtol=2e-3 if dtype == "float16" else 1e-4, atol=1e-3)
+    assert targets(teacher, split, cache=cache).source == where
+    other = {"float32": "float16", "float16": "float32"}[dtype]
+    assert targets(teacher, split, cache=Cache(where, other)).source == "computed"
+    assert targets(Teacher(model, "softmax", ("conv",)), split, cache=cache).source == "computed"
+    few = targets(teacher, split, cache=Cache(where, dtype, top_k=2))
+    assert few.source == "computed" and few.outputs["top_values"].shape == (30, 2) and few.outputs["top_places"].dtype == np.int32
 
 
-def teacher(seed: int = 0, activation: str | None = None) -> keras.Model:
-    keras.utils.set_random_seed(seed)
-    layers = [keras.layers.Dense(9, "relu"), keras.layers.BatchNormalization(), keras.layers.Dropout(0.5), keras.layers.Dense(4)]
-    return keras.Sequential([keras.Input((6,)), *layers, *([keras.layers.Activation(activation)] if activation else [])])
-
-
-def split(x: Any = X) -> ArraySplit:
-    return ArraySplit(x, Y, np.ones(50, "float32"))
-
-
-def saved() -> list[Path]:
-    return sorted(home("teachers").glob("*")) if home("teachers").exists() else []
-
-
-@pytest.mark.parametrize("disk", [False, True])
-@pytest.mark.parametrize("batch_size", [7, 50, 256])
-def test_all_rows_in_order_and_once(disk: bool, batch_size: int) -> None:
-    model = teacher()
-    made = targets(model, split(), "logits", batch_size=batch_size, disk=disk)
-    assert made.source == "computed" and made.outputs.dtype == np.float32
-    np.testing.assert_allclose(made.outputs, model.predict(X, verbose=0), rtol=1e-5, atol=1e-6)
-    again = targets(model, split(), "logits", disk=disk)
-    assert again.source == ("disk" if disk else "memory")
-    np.testing.assert_array_equal(again.outputs, made.outputs)
-    assert isinstance(made.outputs, np.memmap) == disk and isinstance(again.outputs, np.memmap) == disk
-    with pytest.raises(ValueError, match="read-only"):
-        again.outputs[0] = 0
-
-
-def test_softmax_teachers_give_the_logits_before_it() -> None:
-    model = teacher(activation="softmax")
-    linear = keras.Sequential([keras.Input((6,)), *model.layers[:-1]])
-    np.testing.assert_allclose(targets(model, split(), "softmax").outputs, linear.predict(X, verbose=0), rtol=1e-5, atol=1e-6)
-
-
-def test_what_changes_the_outputs_is_a_miss() -> None:
-    model = teacher()
-    assert targets(model, split(), "logits").source == "computed"
-    assert targets(model, ArraySplit(X, 3 - Y), "logits").source == "memory"  # other labels: the same inputs
-    assert targets(teacher(), split(), "logits").source == "memory"  # the same model built again
-    assert targets(model, split(X + 1), "logits").source == "computed"
-    assert targets(model, split(X[::-1]), "logits").source == "computed"
-    assert targets(teacher(activation="softmax"), split(), "softmax").source == "computed"
-    model.layers[1].moving_mean.assign_add(np.ones(9, "float32"))
-    changed = targets(model, split(), "logits")
-    assert changed.source == "computed"
-    np.testing.assert_allclose(changed.outputs, model.predict(X, verbose=0), rtol=1e-5, atol=1e-6)
-
-
-def test_large_outputs_go_to_disk_and_outlive_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KDFUSE_TEACHER_MEMORY", str(50 * 4 * 4 - 1))
-    model = teacher()
-    assert targets(model, split(), "logits").source == "computed" and len(saved()) == 2
+def test_float16_does_not_overflow() -> None:
     forget()
-    assert targets(model, split(), "logits").source == "disk"
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, kernel_initializer="ones")])
+    found = targets(Teacher(model), ArraySplit(np.full((4, 2), 1e5), np.zeros(4)), cache=Cache("memory", "float16")).outputs
+    np.testing.assert_array_equal(found, np.float16(65504))
 
 
-def test_memory_keeps_the_ones_used_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KDFUSE_TEACHER_MEMORY", str(2 * 50 * 4 * 4))
-    models = [teacher(seed) for seed in range(3)]
-    assert [targets(models[i], split(), "logits").source for i in (0, 1, 0, 2)] == ["computed", "computed", "memory", "computed"]
-    assert [targets(models[i], split(), "logits").source for i in (0, 2, 1)] == ["memory", "memory", "computed"]
-    assert saved() == []
+def test_a_teacher_behind_its_own_preprocessing(tmp_path: Path) -> None:
+    model = convnet(16)
+    prepared = Prepared(keras.Sequential([keras.layers.Resizing(16, 16), keras.layers.Rescaling(2.0)]), model)
+    inputs = 2 * np.asarray(keras.ops.image.resize(X, (16, 16)))
+    np.testing.assert_allclose(prepared(X), model(inputs), rtol=1e-5)
+    lesson = Teacher(prepared, "softmax", ("conv", None), X[:2])(X)
+    np.testing.assert_allclose(lesson["features"][0], between(model, "conv", inputs), rtol=1e-4, atol=1e-5)
+    prepared.save(tmp_path / "prepared.keras")
+    again = keras.saving.load_model(tmp_path / "prepared.keras")
+    np.testing.assert_allclose(again(X), prepared(X), rtol=1e-6)
 
 
-@pytest.mark.parametrize("damage", ["truncated", "altered", "gone", "index", "empty"])
-def test_a_file_that_is_not_whole_is_computed_again(damage: str) -> None:
-    model = teacher()
-    expected = np.array(targets(model, split(), "logits", disk=True).outputs)
-    array = next(path for path in saved() if path.suffix == ".npy")
-    index = next(path for path in saved() if path.suffix == ".json")
-    whole = array.read_bytes()
-    if damage == "truncated":
-        array.write_bytes(whole[:-7])
-    elif damage == "altered":
-        array.write_bytes(whole[:-7] + b"1234567")
-    elif damage == "gone":
-        array.unlink()
-    elif damage == "index":
-        index.write_text("{")
-    else:
-        array.write_bytes(b"")
-    again = targets(model, split(), "logits", disk=True)
-    assert again.source == "computed"
-    np.testing.assert_array_equal(again.outputs, expected)
-    assert targets(model, split(), "logits", disk=True).source == "disk"
+def test_nothing_stays_in_the_model() -> None:
+    model = convnet()
+    model.get_layer("conv").activity_regularizer = keras.regularizers.L2(0.1)
+    before = [dict(vars(layer)) for layer in model.layers]
+    Teacher(model, "softmax", ("conv", None))(X)
+    assert model.losses == [] and model.trainable and [set(vars(layer)) for layer in model.layers] == [set(one) for one in before]
 
 
-def test_a_broken_off_computation_leaves_nothing_to_trust(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = teacher()
-
-    def broken(filled: list[np.ndarray], *rest: Any) -> None:
-        filled[0][:10] = 1
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(teachers, "_fill", broken)
-        targets(model, split(), "logits", disk=True)
-    assert saved() == []
-    assert targets(model, split(), "logits", disk=True).source == "computed"
-
-
-@pytest.mark.parametrize("disk", [False, True])
-@pytest.mark.parametrize("form", ["dict", "list"])
-def test_several_outputs(form: str, disk: bool) -> None:
-    inputs = keras.Input((6,))
-    b, a = keras.layers.Dense(3, name="b")(inputs), keras.layers.Dense(1, name="a")(inputs)
-    model = keras.Model(inputs, {"b": b, "a": a} if form == "dict" else [b, a])
-    heads = {"b": "logits", "a": "regression"} if form == "dict" else ["logits", "regression"]
-    expected = model.predict(X, verbose=0)
-    for source in ("computed", "disk" if disk else "memory"):
-        made = targets(model, split(), heads, disk=disk)
-        assert made.source == source
-        places = ("b", "a") if form == "dict" else (0, 1)
-        for place in places:
-            np.testing.assert_allclose(made.outputs[place], expected[place], rtol=1e-5, atol=1e-6)
-
-
-def test_the_teacher_is_left_as_it_is() -> None:
-    model = teacher()
-    model.layers[0].activity_regularizer = keras.regularizers.L2(0.1)
-    before = [np.array(weight) for weight in model.get_weights()]
-    targets(model, split(), "logits")
-    assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
-    assert model.losses == [] and not model.compiled
-
-
-def test_a_teacher_that_gives_nan_is_refused() -> None:
-    model = teacher()
-    x = X.copy()
-    x[13] = 3e38
-    with pytest.raises(ValueError, match="gives NaN or infinity for training row 13"):
-        targets(model, split(x), "logits", batch_size=8)
-
-
-def test_a_taught_split_tells_what_it_told_before() -> None:
-    made = targets(teacher(), split(), "logits").outputs
-    taught = TaughtSplit(split(), made)
-    assert taught.fingerprint == split().fingerprint and len(taught) == 50
-    np.testing.assert_array_equal(taught.head(3)[0], X[:3])
-    order = np.random.default_rng([5, 2]).permutation(50)
-    rows = list(taught.dataset(16, seed=5, start=2, epochs=3).as_numpy_iterator())
-    np.testing.assert_array_equal(np.concatenate([x["inputs"] for x, _, _ in rows]), X[order])
-    np.testing.assert_array_equal(np.concatenate([x["teacher_logits"] for x, _, _ in rows]), made[order])
-    np.testing.assert_array_equal(np.concatenate([y for _, y, _ in rows]), Y[order])
+@pytest.mark.parametrize("wrong", [{"where": "ram"}, {"dtype": "int8"}, {"top_k": 0}, {"top_k": True}, {"views": -1}, {"views": None}])
+def test_wrong_settings_of_the_cache(wrong: dict) -> None:
+    with pytest.raises(ValueError, match=f"`{next(iter(wrong))}`"):
+        Cache(**wrong)

@@ -71,3 +71,10 @@ def test_regression_and_several_outputs():
 def test_sequence_labels_of_integers_are_sparse():
     made = auto_loss("logits", "classification", np.zeros((2, 7), "int64"), np.zeros((2, 7, 5)))
     assert type(made).__name__ == "SparseCategoricalCrossentropy"
+
+
+def test_class_numbers_in_a_column_are_no_one_hot_rows():
+    outputs = np.zeros((4, 10), "float32")
+    for targets, kind in ((np.zeros((4, 1), "int64"), "Sparse"), (np.zeros(4, "int64"), "Sparse"), (np.eye(10)[:4], "Categorical")):
+        assert type(auto_loss("logits", "classification", targets, outputs)).__name__.startswith(kind)
+        assert type(auto_metrics("logits", "classification", targets, outputs)[0]).__name__.startswith(kind)

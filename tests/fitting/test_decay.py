@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from kdfuse.fitting.decay import Constant, Cosine, DecaySchedule, Exponential, Plateau, Staircase, make_decay, needs_steps
+from kdfuse.fitting.decay import Constant, Cosine, DecaySchedule, Exponential, Linear, Plateau, Staircase, make_decay, needs_steps
 
 STEPS, EPOCHS = 5, 8
 
@@ -22,6 +22,8 @@ EPOCH = np.arange(STEPS * EPOCHS) / STEPS
         (Exponential(rate=0.5, every=2.0), 0.1 * 0.5 ** (EPOCH / 2)),
         (Staircase(rate=0.1, at=(0.5, 0.75)), 0.1 * 0.1 ** ((EPOCH >= 4).astype(int) + (EPOCH >= 6))),
         (Staircase(rate=0.2, at=(3, 5)), 0.1 * 0.2 ** ((EPOCH >= 3).astype(int) + (EPOCH >= 5))),
+        (Linear(final=0.25), 0.1 * (1 - 0.75 * EPOCH / EPOCHS)),
+        (Linear(final=3.0), 0.1 * (1 + 2 * EPOCH / EPOCHS)),
         (Cosine(final=0.1), 0.1 * (0.1 + 0.9 * 0.5 * (1 + np.cos(np.pi * EPOCH / EPOCHS)))),
     ],
 )
