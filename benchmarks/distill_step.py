@@ -1,8 +1,8 @@
 """What a step of distillation costs over a step of plain `student.fit`, in one process, interleaved.
 
 Two pairs: the MLPs 784-1200-1200-10 -> 784-800-800-10 and a convolutional pair (66,314 -> 4,174 parameters), batch 128. Measured:
-plain `fit`, kdfuse with cached teacher outputs, kdfuse with the teacher live, `keras.distillation.Distiller` on logits, and the
-same with one feature tap. kdfuse runs as many steps per execution as `Train` chooses by itself; what the same setting gives the
+plain `fit`, kdfuse with cached teacher outputs, kdfuse with the teacher live, `keras.distillation.Distiller` on logits, and all three
+with one feature tap too. kdfuse runs as many steps per execution as `Train` chooses by itself; what the same setting gives the
 others, who leave it at 1, stands at the end. Every round runs each of them for one epoch, in turn and in an order that rotates; a
 ratio is taken within a round, and the table gives the median ratio with its 95 % interval.
 
@@ -23,8 +23,10 @@ from keras import layers
 
 import kdfuse as kf
 from kdfuse.data import Data
+from kdfuse.distill.cache import targets
 from kdfuse.distill.distiller import Distiller
-from kdfuse.distill.teachers import TaughtSplit, targets
+from kdfuse.distill.lessons import TaughtSplit
+from kdfuse.distill.teachers import Teacher
 from kdfuse.fitting.execution import steps_together
 from kdfuse.graph.copy import copy_model
 
@@ -64,7 +66,8 @@ class Clock(keras.callbacks.Callback):
 def variants(teacher, student, data, tap):
     """For each row of the table, a function that trains for one epoch and returns its seconds."""
     x, y, loss = data.train.x, data.train.y, LABELS(from_logits=True)
-    soft = [kf.SoftTargets(4.0)]
+    soft, example = [kf.SoftTargets(4.0)], data.example(2)
+    tapped, shares = [*soft, kf.Hints(*tap)], (0.4, 0.1)
 
     def fitting(model, together=1, **given):
         model.compile("adam", loss, metrics=["accuracy"], steps_per_execution=together)
@@ -87,12 +90,18 @@ def variants(teacher, student, data, tap):
 
     logits = keras.distillation.LogitsDistillation(loss=keras.losses.KLDivergence(), temperature=4.0)
     feature = keras.distillation.FeatureDistillation(loss="mse", teacher_layer_name=tap[0], student_layer_name=tap[1])
-    taught = TaughtSplit(data.train, targets(teacher, data.train, "logits").outputs)
+    lesson = targets(Teacher(teacher, "logits", tap[:1], example), data.train).lesson
+    taught = TaughtSplit(data.train, ({"logits": lesson["logits"]},))
+    shown = TaughtSplit(data.train, (lesson,))
     ours = steps_together("auto", data.train.steps(BATCH), ())
+    kept = Distiller(copy_model(student), tapped, lessons=[lesson], loss_weights=shares, example=example)
+    live = Distiller(copy_model(student), tapped, teacher=teacher, loss_weights=shares, example=example)
     found = {
         "plain student.fit": fitting(copy_model(student)),
         "kdfuse, teacher cached": fitting(Distiller(copy_model(student), soft), ours, split=taught),
         "kdfuse, teacher live": fitting(Distiller(copy_model(student), soft, teacher=teacher), ours, split=data.train),
+        "kdfuse, teacher cached, logits and a feature": fitting(kept, ours, split=shown),
+        "kdfuse, teacher live, logits and a feature": fitting(live, ours, split=data.train),
         "keras.distillation, logits": peer([logits], [0.5]),
     }
     if teacher.get_layer(tap[0]).output.shape == student.get_layer(tap[1]).output.shape:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import keras
+import numpy as np
 
 Tensor = Any
 Shape = tuple[int | None, ...]
@@ -19,7 +20,7 @@ def matched_shapes(teacher: Shape, student: Shape) -> tuple[Shape, Shape]:
         Two shapes that differ in their channels at most.
 
     Raises:
-        ValueError: features without channels, or of volumes whose sizes are no multiples.
+        ValueError: features without channels.
     """
     for name, shape in (("teacher", teacher), ("student", student)):
         if len(shape) < 2 or shape[-1] is None:
@@ -27,16 +28,13 @@ def matched_shapes(teacher: Shape, student: Shape) -> tuple[Shape, Shape]:
     if len(teacher) != len(student):
         return (teacher[0], teacher[-1]), (student[0], student[-1])
     sizes = tuple(None if a is None or b is None else min(a, b) for a, b in zip(teacher[1:-1], student[1:-1], strict=True))
-    for name, shape in (("teacher", teacher), ("student", student)):
-        if len(sizes) > 2 and any(size and own and own % size for size, own in zip(sizes, shape[1:-1], strict=True)):
-            raise ValueError(f"The {name}'s features of shape {shape} cannot be averaged to the sizes {sizes}. Choose other layers.")
     return (teacher[0], *sizes, teacher[-1]), (student[0], *sizes, student[-1])
 
 
 def matching(teacher: Tensor, student: Tensor) -> tuple[Tensor, Tensor]:
     """Features of equal sizes: each axis between batch and channels at the smaller of its two sizes.
 
-    Where a size is a multiple of the other, blocks are averaged; else the features are interpolated (bilinear, with
+    Where a size is a multiple of the other, blocks are averaged; else the features are interpolated (linearly, with
     antialiasing). Features of different ranks are averaged over all these axes. An axis of unknown size is taken to
     be the same in both.
 
@@ -68,16 +66,11 @@ def projector(shape: Shape, channels: int | None, name: str, seed: int) -> keras
 def _resized(features: Tensor, shape: Shape) -> Tensor:
     if len(shape) < len(features.shape):
         return keras.ops.mean(features, axis=tuple(range(1, len(features.shape) - 1)))
-    sizes, own = shape[1:-1], tuple(features.shape)[1:-1]
-    for axis, (size, given) in enumerate(zip(sizes, own, strict=True), start=1):
-        if size is not None and given is not None and given != size and given % size == 0:
-            features = _blocks(features, axis, size)
-    own = tuple(features.shape)[1:-1]
-    if all(size is None or size == given for size, given in zip(sizes, own, strict=True)):
-        return features
-    if len(sizes) == 1:
-        return keras.ops.squeeze(_interpolated(keras.ops.expand_dims(features, 2), (sizes[0], 1)), 2)
-    return _interpolated(features, sizes)
+    for axis, size in enumerate(shape[1:-1], start=1):
+        given = features.shape[axis]
+        if size is not None and given is not None and given != size:
+            features = _blocks(features, axis, size) if given % size == 0 else _interpolated(features, axis, size)
+    return features
 
 
 def _blocks(features: Tensor, axis: int, size: int) -> Tensor:
@@ -87,5 +80,13 @@ def _blocks(features: Tensor, axis: int, size: int) -> Tensor:
     return keras.ops.mean(keras.ops.reshape(features, shape), axis=axis + 1)
 
 
-def _interpolated(features: Tensor, sizes: Any) -> Tensor:
-    return keras.ops.image.resize(features, sizes, interpolation="bilinear", antialias=True, data_format="channels_last")
+def _interpolated(features: Tensor, axis: int, size: int) -> Tensor:
+    """An axis at a smaller size: means weighted by triangles as wide as the step from one to the next, so that every value counts.
+
+    A product with a constant, for XLA has no `ops.image.resize` with antialiasing, and GPUs neither.
+    """
+    given = features.shape[axis]
+    places = (np.arange(size) + 0.5) * given / size - 0.5
+    weights = np.maximum(0, 1 - np.abs(places - np.arange(given)[:, None]) * size / given)
+    weights = (weights / weights.sum(axis=0)).astype("float32")
+    return keras.ops.moveaxis(keras.ops.tensordot(features, weights, axes=[[axis], [0]]), -1, axis)

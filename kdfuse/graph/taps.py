@@ -39,9 +39,8 @@ class Taps:
 
     A name is that of a layer, or of a plain Keras operation in a functional graph; where it is not unique, a path through nested
     models and layers or the end of one. After it, `":k"` takes the k-th call of what is called several times in a pass (`":-1"`:
-    the last), and `".input"` what goes in (the first tensor argument) instead of what comes out: `"dense:0"`, `"head.input"`.
-    None is the features before the head: the input of the last layer behind the model's first output that has a kernel
-    (weights of two or more axes: Dense, Conv; not BatchNormalization).
+    the last), and `".input"` what goes in (the first tensor argument) instead of what comes out: `"dense:0"`, `"head.input"`. None:
+    the input of the last layer behind the model's first output that has a kernel, weights of two or more axes (Dense, Conv).
 
     Args:
         model: a Functional, Sequential or subclassed model. Its layers' `call` is wrapped inside the `with` alone.

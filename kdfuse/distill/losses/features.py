@@ -160,8 +160,8 @@ class FeatureLoss(Loss):
             if self.matches:
                 teacher, student = matching(teacher, student)
                 steps = _matching_mask(steps, student)
-            if self.projectors and (layer := self.projectors[place]) is not None:
-                student = layer(student)
+            layer = self.projectors[place] if self.projectors else None
+            student = student if layer is None else layer(student)
             if self.matches:  # again, for features that were longer than the mask, and for the projector's bias
                 teacher, student = (_unmasked(features, steps) for features in (teacher, student))
             pairs.append((teacher, student))
@@ -183,8 +183,8 @@ class FeatureLoss(Loss):
                 own, other = matched_shapes(own, other)
             if self.projects and not self.built and own[-1] != other[-1]:
                 raise ValueError(
-                    f"{type(self).__name__}: the teacher's features have {own[-1]} channels, the student's {other[-1]}. In kdfuse.Distill a "
-                    "projector is trained with the student; elsewhere choose layers with as many channels."
+                    f"{type(self).__name__}: the teacher's features have {own[-1]} channels, the student's {other[-1]}. In kdfuse.Distill "
+                    "a projector is trained with the student; elsewhere choose layers with as many channels."
                 )
 
     def pairs(self, teacher_outputs: Any, student_outputs: Any) -> list[tuple[Tensor, Tensor]]:
@@ -216,7 +216,8 @@ class FeatureLoss(Loss):
                 hint = "" if len(names) != 1 or names[0] is None else suggest(names[0], known) + " "
                 raise ValueError(
                     f"`{argument}`: keras.distillation.Distiller takes the name of one layer of each model. Received: "
-                    f"{argument}={getattr(self, argument)!r}. {hint}For several layers, layers inside others or the head's input use kdfuse.Distill."
+                    f"{argument}={getattr(self, argument)!r}. {hint}For several layers, layers inside others or the head's input use "
+                    "kdfuse.Distill."
                 )
 
 

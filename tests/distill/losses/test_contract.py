@@ -1,4 +1,4 @@
-"""What every distillation loss promises. A loss joins by being listed in `kdfuse.distill.losses`."""
+"""What every loss on logits promises. A loss joins by being listed in `kdfuse.distill.losses`."""
 
 import keras
 import numpy as np
@@ -7,11 +7,19 @@ import tensorflow as tf
 
 from kdfuse.distill import losses
 from kdfuse.distill.losses.base import Loss
+from kdfuse.distill.losses.features import FeatureLoss
 from kdfuse.settings import flatten, replace
 
-FAMILY = [value for value in vars(losses).values() if isinstance(value, type) and issubclass(value, Loss) and value is not Loss]
+FAMILY = [
+    kind
+    for kind in vars(losses).values()
+    if isinstance(kind, type) and issubclass(kind, Loss) and not issubclass(kind, FeatureLoss) and kind is not Loss
+]
 NOT_ZERO_AT_EQUALITY = {"HardLabels"}
+NO_MEAN_OVER_ROWS = {"DIST"}  # what it promises of weights instead is in its own test
 family = pytest.mark.parametrize("kind", FAMILY, ids=lambda kind: kind.__name__)
+BY_ROWS = [kind for kind in FAMILY if kind.__name__ not in NO_MEAN_OVER_ROWS]
+by_rows = pytest.mark.parametrize("kind", BY_ROWS, ids=lambda kind: kind.__name__)
 
 
 def logits(batch: int = 16, classes: int = 10, *positions: int, scale: float = 3.0) -> tuple[np.ndarray, np.ndarray]:
@@ -19,12 +27,21 @@ def logits(batch: int = 16, classes: int = 10, *positions: int, scale: float = 3
     return teacher.astype("float32"), student.astype("float32")
 
 
+def truth(loss: Loss, student: object) -> object:
+    """Class numbers, which depend on the row's own values alone: a row keeps its label wherever it stands."""
+
+    def classes(z: object) -> np.ndarray:
+        return np.abs(1e3 * np.asarray(z)).astype(int).sum(-1) % np.shape(z)[-1]
+
+    return keras.tree.map_structure(classes, student) if loss.needs_labels else None
+
+
 def value(loss: Loss, teacher: object, student: object, **extra: object) -> float:
-    return float(loss.compute_loss(teacher, student, **extra))
+    return float(loss.compute_loss(teacher, student, labels=truth(loss, student), **extra))
 
 
 def test_the_family_is_whole() -> None:
-    assert {kind.__name__ for kind in FAMILY} >= {"SoftTargets", "LogitsMSE", "HardLabels", "LogitStandardization"}
+    assert {kind.__name__ for kind in FAMILY} >= {"SoftTargets", "LogitsMSE", "HardLabels", "LogitStandardization", "DKD", "DIST"}
 
 
 @family
@@ -55,7 +72,7 @@ def test_finite_gradients(kind: type[Loss], scale: float, batch: int) -> None:
     teacher, student = logits(batch, scale=scale)
     variable = tf.Variable(student)
     with tf.GradientTape() as tape:
-        loss = kind().compute_loss(tf.constant(teacher), tf.convert_to_tensor(variable))
+        loss = kind().compute_loss(tf.constant(teacher), tf.convert_to_tensor(variable), labels=truth(kind(), student))
     assert loss.shape == () and np.isfinite(float(loss))
     assert np.isfinite(tape.gradient(loss, variable)).all()
 
@@ -64,12 +81,30 @@ def test_finite_gradients(kind: type[Loss], scale: float, batch: int) -> None:
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_computes_in_float32(kind: type[Loss], dtype: str) -> None:
     teacher, student = (tf.cast(z, dtype) for z in logits())
-    loss = kind().compute_loss(teacher, student)
+    teacher_32, student_32 = tf.cast(teacher, "float32"), tf.cast(student, "float32")
+    loss = kind().compute_loss(teacher, student, labels=truth(kind(), student_32))
     assert loss.dtype == "float32"
-    assert float(loss) == pytest.approx(value(kind(), tf.cast(teacher, "float32"), tf.cast(student, "float32")), rel=1e-6)
+    assert float(loss) == pytest.approx(value(kind(), teacher_32, student_32), rel=1e-6)
 
 
 @family
+def test_rows_without_weight_have_no_part(kind: type[Loss]) -> None:
+    teacher, student = logits(16)
+    weights = (np.random.default_rng(1).random(16) < 0.6).astype("float32")
+    some = weights > 0
+    kept = value(kind(), teacher[some], student[some])
+    assert 1 < some.sum() < 16
+    for given in (weights, weights[:, None]):
+        assert value(kind(), teacher, student, sample_weight=given) == pytest.approx(kept * some.mean(), rel=1e-5)
+        assert value(kind(), teacher, student, sample_weight=3 * given) == pytest.approx(3 * kept * some.mean(), rel=1e-5)
+    assert value(kind(), teacher, student, sample_weight=np.full(16, 0.3)) == pytest.approx(0.3 * value(kind(), teacher, student), rel=1e-5)
+    assert value(kind(), teacher, student, sample_weight=np.zeros(16)) == 0
+    changed = student.copy()
+    changed[~some] = 7 * changed[~some][:, ::-1]
+    assert kind().needs_labels or value(kind(), teacher, changed, sample_weight=weights) == pytest.approx(kept * some.mean(), rel=1e-5)
+
+
+@by_rows
 def test_sample_weights(kind: type[Loss]) -> None:
     teacher, student = logits(16)
     weights = np.random.default_rng(0).uniform(0, 2, 16).astype("float32")
@@ -77,10 +112,9 @@ def test_sample_weights(kind: type[Loss]) -> None:
     assert value(kind(), teacher, student) == pytest.approx(np.mean(rows), rel=1e-5)
     for given in (weights, weights[:, None]):
         assert value(kind(), teacher, student, sample_weight=given) == pytest.approx((rows @ weights) / 16, rel=1e-5)
-    assert value(kind(), teacher, student, sample_weight=np.zeros(16)) == 0
 
 
-@family
+@by_rows
 def test_weights_of_sequences(kind: type[Loss]) -> None:
     teacher, student = logits(5, 10, 5)  # as many positions as rows: a wrong broadcast would not be noticed
     weights = np.arange(5, dtype="float32")
@@ -117,11 +151,11 @@ def test_several_outputs(kind: type[Loss]) -> None:
     weights = {"a": np.zeros(8, "float32"), "b": np.ones(8, "float32")}
     assert value(kind(), teachers, students, sample_weight=weights) == pytest.approx(other, rel=1e-6)
     with pytest.raises(ValueError, match="there is no output 'digits'"):
-        kind(output="digits").compute_loss(teachers, students)
+        value(kind(output="digits"), teachers, students)
     with pytest.raises(ValueError, match="expected one for each output, 2 in all. Received: 1"):
-        kind().compute_loss(teacher_a, [student_a, student_b])
+        value(kind(), teacher_a, [student_a, student_b])
     with pytest.raises(ValueError, match="there is no output 'a'"):
-        kind().compute_loss({"x": teacher_a, "b": teacher_b}, students)
+        value(kind(), {"x": teacher_a, "b": teacher_b}, students)
 
 
 @family
@@ -155,14 +189,18 @@ def test_attached_settings_are_variables(kind: type[Loss]) -> None:
     @tf.function
     def compute() -> tf.Tensor:
         traces.append(1)
-        return copy.compute_loss(teacher, student)
+        return copy.compute_loss(teacher, student, labels=truth(loss, student))
 
     assert float(compute()) == pytest.approx(value(loss, teacher, student), rel=1e-6)
-    for name in kind.scheduled:
+    for place, name in enumerate(kind.scheduled):
         getattr(copy, name).assign(9.0)
-        assert float(compute()) == pytest.approx(value(replace(loss, {name: 9.0}), teacher, student), rel=1e-6)
+        moved = replace(loss, dict.fromkeys(kind.scheduled[: place + 1], 9.0))
+        assert float(compute()) == pytest.approx(value(moved, teacher, student), rel=1e-6)
+        assert value(moved, teacher, student) != pytest.approx(value(loss, teacher, student), rel=1e-3)
         assert getattr(loss, name) != 9.0
     assert len(traces) == 1
+    second = loss.attached(sharing=copy)
+    assert second is not copy and all(getattr(second, name) is getattr(copy, name) for name in kind.scheduled)
 
 
 @family
@@ -175,6 +213,10 @@ def test_inside_keras_own_distiller(kind: type[Loss]) -> None:
     distiller.compile("sgd", loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     x = np.random.default_rng(0).standard_normal((32, 8)).astype("float32")
     before = student.get_weights()
+    if kind.needs_labels:
+        with pytest.raises(ValueError, match=f"{kind.__name__} needs labels: use it in kdfuse.Distill"):
+            distiller.fit(x, np.arange(32) % 4, batch_size=16, epochs=1, verbose=0)
+        return
     history = distiller.fit(x, np.arange(32) % 4, batch_size=16, epochs=1, verbose=0).history
     assert np.isfinite(history["distillation_loss"]).all() and history["distillation_loss"][0] > 0
     assert not np.array_equal(before[0], student.get_weights()[0])
