@@ -82,6 +82,10 @@ class Distill(Technique):
         checks.check_loss_weights(self.loss_weights, self.label_weight, len(self.losses))
         checks.check_schedules(self.schedules, self.losses)
         checks.check_cache(self.cache, self.training.augment is not None)
+        if self.training.strategy is not None and needs_rows(self.losses):
+            raise ValueError(
+                f"`losses`: CRD keeps a memory of rows on one device. Received: strategy={self.training.strategy!r}. Give None."
+            )
         if not isinstance(self.control, bool):
             raise ValueError(f"`control`: expected True or False. Received: control={self.control!r}.")
 

@@ -9,6 +9,7 @@ import pytest
 from kdfuse.data import Data
 from kdfuse.distill.cache import Cache
 from kdfuse.distill.distill import Distill
+from kdfuse.distill.losses.crd import CRD
 from kdfuse.distill.losses.hints import Hints
 from kdfuse.distill.losses.soft_targets import SoftTargets
 from kdfuse.distill.schedules import Schedule
@@ -44,6 +45,7 @@ REFUSED = {
     "two schedules": ({"schedules": [Schedule("label_weight"), Schedule("label_weight")]}, ValueError, "is scheduled twice"),
     "views of nothing": ({"cache": Cache(views=2)}, ValueError, "`views` are of augmented inputs"),
     "cache of draws": ({"cache": "disk", "training": AUGMENT}, ValueError, "the teacher must see them in every step"),
+    "memory on many devices": ({"losses": [CRD()], "training": Train(strategy="mirrored")}, ValueError, "memory of rows on one device"),
     "no such layer": ({"losses": [Hints("hiden", "hidden")]}, ValueError, "has no layer 'hiden'. Did you mean 'hidden'"),
     "no such student layer": ({"losses": [Hints("hidden", "hiden")]}, ValueError, "has no layer 'hiden'. Did you mean 'hidden'"),
 }
