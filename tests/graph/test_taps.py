@@ -237,7 +237,11 @@ def test_what_none_cannot_tell():
             None,
             "'only', takes the model's own input",
         ),
-        (keras.Sequential([keras.Input((6, 1)), layers.Bidirectional(layers.LSTM(2))]), None, "takes the model's own input"),
+        (
+            keras.Sequential([keras.Input((6,)), layers.Reshape((6, 1)), layers.Bidirectional(layers.LSTM(2))]),
+            None,
+            "the model's own input",
+        ),
         (keras.Model(inputs, layers.Dense(2)(inputs) + layers.Dense(2)(inputs)), None, "one last layer with a kernel"),
         (keras.Sequential([keras.Input((6,)), layers.Dropout(0.5), layers.ReLU()]), None, "one last layer with a kernel"),
         (Own(), None, "'own', which has no graph. Name a layer, or give `example`"),
