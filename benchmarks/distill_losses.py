@@ -74,7 +74,7 @@ def load(name):
 
 
 def big(data, seed):
-    return kf.models.convnet(data, filters=(32, 64, 64), **SLIM, seed=seed)
+    return kf.models.convnet(data, filters=(16, 32, 32), **SLIM, seed=seed)
 
 
 def little(data, seed):
@@ -104,7 +104,7 @@ def technique(name, teacher, recipe, factor, epochs, seed):
 
 def run_set(name, results, keep, quick=False):
     teacher_data, data = load(name)
-    teacher_epochs, epochs = (1, 2) if quick else (5, 40) if name == "mnist" else (30, 60)
+    teacher_epochs, epochs = (1, 2) if quick else (4, 40) if name == "mnist" else (25, 40)
     recipes = [PLAIN, "SoftTargets", "Hints"] if quick else [PLAIN, *RECIPES]
     teachers = {seed: teacher_of(name, teacher_data, seed, teacher_epochs) for seed in (SEEDS[:1] if quick else SEEDS)}
     unseen = data.with_splits(validation=None, test=None)

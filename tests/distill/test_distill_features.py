@@ -111,6 +111,9 @@ def test_several_teachers(teachers: Any, data: Data) -> None:
     made, report = distil(student(), data)
     assert [row["model"] for row in report.tables["models"]] == ["student", "teacher A", "teacher B"]
     assert "delta/teacher B/test/accuracy" in report.metrics and any("teachers' outputs" in note for note in report.notes)
+    ours = made.predict(X[500:700], verbose=0).argmax(-1)
+    shares = [(ours == one.predict(X[500:700], verbose=0).argmax(-1)).mean() for one in teachers]
+    assert report["kd/agreement"] == pytest.approx(np.mean(shares), abs=1e-6)
     found = {
         weighting: weights(replace(distil, {"teacher_weights": weighting}), data) for weighting in ("entropy", "confidence", (3.0, 1.0))
     }
