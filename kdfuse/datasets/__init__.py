@@ -4,3 +4,6 @@ from kdfuse.datasets.digits import load_digits as load_digits
 from kdfuse.datasets.fashion_mnist import load_fashion_mnist as load_fashion_mnist
 from kdfuse.datasets.load import load as load
 from kdfuse.datasets.mnist import load_mnist as load_mnist
+from kdfuse.datasets.polarity import load_polarity as load_polarity
+from kdfuse.datasets.polarity import polarity_vocabulary as polarity_vocabulary
+from kdfuse.datasets.spoken_digits import load_spoken_digits as load_spoken_digits

@@ -24,13 +24,13 @@ def find(names: Sequence[str]) -> Path | None:
     return None
 
 
-def download(name: str, origin: str, sha256: str, folder: str = "") -> Path:
+def download(name: str, origin: str, sha256: str | None, folder: str = "") -> Path:
     """Download a file into the Keras cache, unless it is there.
 
     Args:
         name: of the file in the cache.
         origin: its public address.
-        sha256: what its SHA-256 must be.
+        sha256: what its SHA-256 must be; None where the source packs the file anew and the caller checks its contents.
         folder: below the cache's `datasets`.
 
     Raises:
@@ -47,7 +47,7 @@ def download(name: str, origin: str, sha256: str, folder: str = "") -> Path:
             cache_dir=cache,
             cache_subdir=os.path.join("datasets", folder),
             file_hash=sha256,
-            hash_algorithm="sha256",
+            hash_algorithm="sha256" if sha256 else "auto",
         )
     except Exception as error:
         places = " or ".join(str(place) for place in folders())

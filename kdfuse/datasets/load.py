@@ -9,6 +9,8 @@ from kdfuse.datasets.cifar10 import load_cifar10
 from kdfuse.datasets.digits import load_digits
 from kdfuse.datasets.fashion_mnist import load_fashion_mnist
 from kdfuse.datasets.mnist import load_mnist
+from kdfuse.datasets.polarity import load_polarity
+from kdfuse.datasets.spoken_digits import load_spoken_digits
 from kdfuse.settings import choose, unknown
 
 LOADERS = {
@@ -17,6 +19,8 @@ LOADERS = {
     "mnist": load_mnist,
     "fashion_mnist": load_fashion_mnist,
     "cifar10": load_cifar10,
+    "polarity": load_polarity,
+    "spoken_digits": load_spoken_digits,
 }
 
 
@@ -29,7 +33,8 @@ def load(name: str, **options: Any) -> Data:
     Args:
         name: one of `LOADERS`.
         options: of every set: `validation` (share of the training rows to set aside, 0 for none), `labels` (keep only so many
-            training rows, drawn by class; None for all), `seed` (of both draws; the test split never changes).
+            training rows, drawn by class; None for all), `seed` (of both draws; the test split never changes). `polarity` has
+            `words` and `length` besides, `spoken_digits` has `frames` and `mels`.
 
     Raises:
         ValueError: there is no such set, or its file is not the published one.

@@ -31,9 +31,18 @@ def images(
     return with_labels(data, labels)
 
 
-def divided(name: str, x: np.ndarray, y: np.ndarray, class_names: Sequence[str], validation: float, labels: int | None, seed: int) -> Data:
-    """A set without an official split: a fifth of its rows, drawn by class and always the same, is the test split."""
-    test, rest = label_rules.draw(len(x), round(len(x) / 5), y, TEST_SEED)
+def divided(
+    name: str,
+    x: np.ndarray,
+    y: np.ndarray,
+    class_names: Sequence[str],
+    validation: float,
+    labels: int | None,
+    seed: int,
+    parts: int = 5,
+) -> Data:
+    """A set without an official split: one row in `parts`, drawn by class and always the same, is for the test split."""
+    test, rest = label_rules.draw(len(x), round(len(x) / parts), y, TEST_SEED)
     data = Data((x[rest], y[rest]), validation or None, (x[test], y[test]), name=name, class_names=class_names, seed=seed)
     return with_labels(data, labels)
 

@@ -8,10 +8,12 @@ from kdfuse.models.activations import Activation
 from kdfuse.models.blocks.convolution import GLOBAL_POOLING, POOLING, Convolutions, add_channels, check_kernel
 from kdfuse.models.blocks.dense import dense_block
 from kdfuse.models.blocks.pieces import Pieces
+from kdfuse.models.blocks.sequence import embed
 from kdfuse.models.builder import builder
 from kdfuse.models.checks import depth, flag, integer, option, per_layer, positive, rate
 from kdfuse.models.heads import finish
 from kdfuse.models.inputs import single_input
+from kdfuse.models.tokens import token_count
 
 
 @builder
@@ -36,11 +38,14 @@ def convnet(
     kernel_initializer: str = "auto",
     head: str | tuple[str, ...] = "auto",
     dimensions: int | None = None,
+    embedding: int | None = None,
+    vocabulary: int | None = None,
     seed: int = 0,
     name: str | None = None,
 ) -> keras.Model:
-    """A convolutional network for `data`: images `(h, w, c)` or `(h, w)`, or sequences `(t, c)` or `(t,)`.
+    """A convolutional network for `data`: images `(h, w, c)` or `(h, w)`, sequences `(t, c)` or `(t,)`, or token ids `(t,)`.
 
+    Integer inputs `(t,)` are token ids and get an embedding; padding, the id 0, is a token like the others here.
     Each convolution keeps the size (zero padding) and is followed by batch normalization, activation, skip and pooling, where asked
     for. Then come dense layers and one head for each output. It is made of plain Keras layers, so that its file loads without kdfuse.
 
@@ -69,6 +74,8 @@ def convnet(
             "sigmoid" or "regression", or a tuple with one for each output.
         dimensions: 2 for images, 1 for sequences. `None` decides by the shape: two axes are an image without channels if they are
             equal, else a sequence with channels.
+        embedding: width of the vectors of tokens, 64 if not given. For token ids alone.
+        vocabulary: number of token ids; the largest of the training rows plus one if not given. For token ids alone.
         seed: of the weights and of dropout. The same seed gives the same weights, in any process.
         name: of the model; "convnet" if not given.
 
@@ -88,7 +95,12 @@ def convnet(
     share = rate("dropout", dropout)
     batch_norm, skip = flag("batch_norm", batch_norm), flag("skip", skip)
     pieces = Pieces(Activation(activation, negative_slope, threshold, max_value), kernel_initializer, seed)
-    inputs, x = single_input("convnet", data.input_shape)
+    wide = None if embedding is None else positive("embedding", embedding)
+    tokens = token_count(data, vocabulary, wide)
+    inputs, x = single_input("convnet", data.input_shape, None if tokens is None else "int32")
+    if tokens is not None:
+        x = embed(x, tokens, wide or 64, pieces)
+        dimensions = _one_dimension(dimensions)
     x, dimensions = add_channels(x, dimensions)
     convolutions = Convolutions(dimensions, pieces)
     for kernel in kernels:
@@ -110,6 +122,12 @@ def convnet(
         x = dense_block(pieces.dropout(x, share, f"dropout_{index}"), width, index, pieces=pieces, batch_norm=batch_norm)
     x = pieces.dropout(x, share, f"dropout_{len(widths) + 1}")
     return finish(inputs, x, data, head=head, pieces=pieces, name=name or "convnet")
+
+
+def _one_dimension(dimensions: int | None) -> int:
+    if dimensions not in (None, 1):
+        raise ValueError(f"`dimensions`: expected 1 or None for token ids. Received: dimensions={dimensions!r}. Leave it out.")
+    return 1
 
 
 def _check_pooling(x: Any, window: int, index: int) -> None:

@@ -32,6 +32,12 @@ def test_a_download_is_checked_and_kept(cache: Path) -> None:
         files.download("c.npz", (cache / "missing.npz").as_uri(), "0" * 64)
 
 
+def test_without_a_hash_any_file_comes(cache: Path) -> None:
+    source = cache / "packed.zip"
+    source.write_bytes(b"packed anew")
+    assert files.download("d.zip", source.as_uri(), None).read_bytes() == b"packed anew"
+
+
 def test_npz_without_pickle(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
     np.savez(path, x=np.array([{"a": 1}], dtype=object))

@@ -18,6 +18,9 @@ def test_a_wrong_name_or_option_suggests_the_near_one() -> None:
 def test_every_set_has_the_same_options_and_is_listed() -> None:
     import inspect
 
+    own = {"polarity": ["words", "length"], "spoken_digits": ["frames", "mels"]}
     for name, loader in LOADERS.items():
-        assert list(inspect.signature(loader).parameters) == ["validation", "labels", "seed"]
+        parameters = inspect.signature(loader).parameters
+        assert list(parameters) == ["validation", "labels", "seed", *own.get(name, [])]
+        assert all(each.default is not inspect.Parameter.empty for each in parameters.values())
         assert getattr(datasets, f"load_{name}") is loader

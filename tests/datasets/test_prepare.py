@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from kdfuse.datasets.digits import load_digits
-from kdfuse.datasets.prepare import images, with_labels
+from kdfuse.datasets.prepare import divided, images, with_labels
 
 
 def test_images_become_float32_with_channels() -> None:
@@ -26,3 +26,10 @@ def test_fewer_labels_hold_every_class(labels: int) -> None:
 def test_impossible_numbers_of_labels(labels: int) -> None:
     with pytest.raises(ValueError, match="`labels`: expected an integer from 10 .* to 1078"):
         with_labels(load_digits(), labels)
+
+
+def test_one_row_in_parts_is_for_the_test_split() -> None:
+    x, y = np.arange(40, dtype=np.float32)[:, None], np.arange(40) % 2
+    for parts, rows in ((5, 8), (10, 4)):
+        data = divided("tiny", x, y, ["even", "odd"], 0.25, None, 3, parts=parts)
+        assert data.test is not None and data.test.rows == rows and np.bincount(data.test.targets()).tolist() == [rows / 2, rows / 2]

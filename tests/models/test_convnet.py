@@ -5,6 +5,7 @@ import keras
 import numpy as np
 import pytest
 
+from kdfuse.data import Data
 from kdfuse.models.convnet import convnet
 
 
@@ -81,3 +82,22 @@ def test_several_inputs_are_refused() -> None:
     one = SimpleNamespace(input_shape={"left": (8, 8)}, task={"a": "classification", "b": "regression"}, classes={"a": 3, "b": 1})
     outputs = convnet(one)({"left": np.ones((2, 8, 8))})
     assert {key: tuple(value.shape) for key, value in outputs.items()} == {"a": (2, 3), "b": (2, 1)}
+
+
+def test_token_ids_get_an_embedding() -> None:
+    ids = np.array([[3, 1, 2, 0, 0, 0], [5, 4, 3, 2, 1, 0]], np.int32)
+    tokens = Data((ids, np.array([0, 1])))
+    model = convnet(tokens, layers=1, filters=4, global_pooling="max", units=())
+    assert names(model) == ["input", "embedding", "conv_1", "conv_activation_1", "pool_1", "global_pooling", "logits"]
+    assert model.input.dtype == "int32" and model.get_layer("embedding").embeddings.shape == (6, 64)
+    assert model.count_params() == 6 * 64 + (3 * 64 * 4 + 4) + (4 * 2 + 2)
+    # As wide as long: still a sequence, never an image.
+    square = convnet(tokens, layers=1, embedding=6, vocabulary=9)
+    assert square.get_layer("conv_1").kernel.shape == (3, 6, 32) and square.get_layer("embedding").embeddings.shape == (9, 6)
+    assert square(ids).shape == (2, 2)
+    with pytest.raises(ValueError, match="`dimensions`: expected 1 or None for token ids. Received: dimensions=2"):
+        convnet(tokens, dimensions=2)
+    with pytest.raises(ValueError, match=r"`embedding`: a setting for token ids.*\(8, 8\)"):
+        convnet(data(8, 8), embedding=4)
+    # Integers with more axes are pictures, as before.
+    assert "embedding" not in names(convnet(Data((np.ones((4, 8, 8), np.uint8), np.array([0, 1, 0, 1])))))

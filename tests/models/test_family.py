@@ -14,17 +14,31 @@ import numpy as np
 import pytest
 
 from kdfuse import models
+from kdfuse.data import Data
 from kdfuse.datasets.digits import load_digits
 from kdfuse.models.builder import setting_names
 from kdfuse.splits import ArraySplit
 
-BUILDERS: dict[str, Callable[..., keras.Model]] = {"mlp": models.mlp, "convnet": models.convnet, "resnet": models.resnet}
+BUILDERS: dict[str, Callable[..., keras.Model]] = {
+    "mlp": models.mlp,
+    "convnet": models.convnet,
+    "resnet": models.resnet,
+    "recurrent": models.recurrent,
+    "transformer": models.transformer,
+}
 DIGITS = SimpleNamespace(input_shape=(8, 8), task="classification", classes=10)
 SMALL: dict[str, dict[str, Any]] = {
     "mlp": {"units": (8, 8)},
     "convnet": {"filters": 4, "units": (8,)},
     "resnet": {"filters": 4, "blocks": (1, 1)},
+    "recurrent": {"units": 4},
+    "transformer": {"width": 8, "heads": 2, "feed_forward": 8},
 }
+# 0 is padding, at the ends of rows; ids up to 11.
+IDS = np.random.default_rng(0).integers(1, 11, (10, 6), np.int32)
+IDS[np.arange(6) > np.arange(10)[:, None]] = 0
+IDS[0, 0] = 11
+TOKENS = Data((IDS, np.arange(10)))
 
 SHARED: dict[str, Any] = {
     "activation": "tanh",
@@ -37,6 +51,11 @@ SHARED: dict[str, Any] = {
     "seed": 1,
     "name": "student",
 }
+SIZES: dict[str, dict[str, Any]] = {
+    "embedding": {"data": TOKENS, "embedding": 5},
+    "vocabulary": {"data": TOKENS, "vocabulary": 20},
+}
+RELU = {name: {"activation": "relu", name: SHARED[name]} for name in ("negative_slope", "threshold", "max_value")}
 CONV = {**SHARED, "kernel_size": 5, "dimensions": 1, "global_pooling": "max", "filters": 6}
 CHANGES: dict[str, dict[str, Any]] = {
     "mlp": {
@@ -57,8 +76,30 @@ CHANGES: dict[str, dict[str, Any]] = {
         "batch_norm": True,
         "skip": True,
         "units": 12,
+        **SIZES,
     },
     "resnet": {**CONV, "blocks": (1, 2), "stages": {"blocks": 1, "stages": 2}, "batch_norm": False, "bottleneck": True},
+    "recurrent": {
+        **{name: value for name, value in SHARED.items() if name not in RELU},
+        **SIZES,
+        "activation": "relu",
+        "units": (5,),
+        "layers": 2,
+        "cell": "lstm",
+        "bidirectional": False,
+        "pooling": "max",
+    },
+    "transformer": {
+        **SHARED,
+        **RELU,
+        **SIZES,
+        "layers": 1,
+        "heads": (2, 4),
+        "width": 16,
+        "feed_forward": (8, 9),
+        "positions": None,
+        "pooling": "cls",
+    },
 }
 BAD: dict[str, dict[str, list[Any]]] = {
     "mlp": {
@@ -88,6 +129,8 @@ BAD: dict[str, dict[str, list[Any]]] = {
         "units": [0, (4, -4)],
         "dropout": [1.0],
         "dimensions": [3, "2"],
+        "embedding": [8, 0],
+        "vocabulary": [20, True],
     },
     "resnet": {
         "blocks": [0, (1, 0), ()],
@@ -98,6 +141,34 @@ BAD: dict[str, dict[str, list[Any]]] = {
         "bottleneck": ["no"],
         "global_pooling": [None],
         "dimensions": [0],
+    },
+    "recurrent": {
+        "units": [0, (4, 0), (), None],
+        "layers": [0, 1.5],
+        "cell": ["gri", None],
+        "bidirectional": [1],
+        "embedding": [0, 2.5],
+        "vocabulary": [20, 1],
+        "activation": ["prelu", "reul"],
+        "pooling": ["cls", None],
+        "dropout": [1.0],
+        "kernel_initializer": ["he_norm"],
+        "head": ["sigmoid"],
+        "seed": [-1],
+    },
+    "transformer": {
+        "layers": [0, -1],
+        "heads": [3, 0, (2, 3), (2, 2, 2, 0)],
+        "width": [0, 9, None],
+        "feed_forward": [0, (8, 0)],
+        "positions": ["sine"],
+        "embedding": [4, 0],
+        "vocabulary": [20],
+        "activation": ["rleu"],
+        "negative_slope": [0.1],
+        "pooling": ["last", None],
+        "dropout": [1.0],
+        "head": ["regression"],
     },
 }
 
@@ -131,10 +202,12 @@ def test_every_setting_is_tried_below(name: str) -> None:
 @pytest.mark.parametrize(("name", "setting"), [(name, setting) for name in BUILDERS for setting in CHANGES[name]])
 def test_every_setting_changes_the_model(name: str, setting: str) -> None:
     change = CHANGES[name][setting]
-    changed = change if isinstance(change, dict) else {setting: change}
+    changed = dict(change) if isinstance(change, dict) else {setting: change}
+    data = changed.pop("data", DIGITS)
     # Where a change needs others to be possible, both models have the others.
     base = {**SMALL[name], **{key: value for key, value in changed.items() if key != setting}} if isinstance(change, dict) else SMALL[name]
-    one, other = BUILDERS[name](DIGITS, **base), BUILDERS[name](DIGITS, **{**base, **changed})
+    base.pop("data", None)
+    one, other = BUILDERS[name](data, **base), BUILDERS[name](data, **{**base, **changed})
     assert one.to_json() != other.to_json()
 
 
@@ -169,7 +242,8 @@ def test_the_seed_alone_gives_the_weights(name: str) -> None:
     two, other = BUILDERS[name](DIGITS, **settings, seed=3), BUILDERS[name](DIGITS, **settings, seed=4)
     assert one.to_json() == two.to_json()
     assert same_weights(one, two)
-    kernels = [(a, b) for a, b in zip(one.get_weights(), other.get_weights(), strict=True) if a.ndim > 1]
+    # Biases of recurrent layers and of attention have two axes, and are zeros.
+    kernels = [(a, b) for a, b in zip(one.get_weights(), other.get_weights(), strict=True) if a.ndim > 1 and a.any()]
     assert kernels and not any(np.array_equal(a, b) for a, b in kernels)
     x = np.ones((4, 8, 8), "float32")
     assert np.array_equal(one(x, training=True), two(x, training=True))
@@ -182,7 +256,8 @@ def test_names_are_explicit(name: str) -> None:
 
 
 def test_settings_from_numpy_and_lists_serve(name: str) -> None:
-    size = {"mlp": "units", "convnet": "filters", "resnet": "filters"}[name]
+    size = {"mlp": "units", "convnet": "filters", "resnet": "filters", "recurrent": "units", "transformer": "heads"}[name]
+    sloped = "negative_slope" in setting_names(BUILDERS[name])
     given = BUILDERS[name](
         DIGITS,
         **{
@@ -190,10 +265,12 @@ def test_settings_from_numpy_and_lists_serve(name: str) -> None:
             size: [np.int64(4), np.int32(4)],
             "dropout": np.float32(0.5),
             "seed": np.int64(2),
-            "negative_slope": np.float64(0),
+            "activation": "relu",
+            **({"negative_slope": np.float64(0)} if sloped else {}),
         },
     )
-    plain = BUILDERS[name](DIGITS, **{**SMALL[name], size: (4, 4), "dropout": 0.5, "seed": 2, "negative_slope": 0.0})
+    settings = {**SMALL[name], size: (4, 4), "dropout": 0.5, "seed": 2, "activation": "relu"}
+    plain = BUILDERS[name](DIGITS, **settings, **({"negative_slope": 0.0} if sloped else {}))
     assert json.loads(given.to_json()) == json.loads(plain.to_json())
     assert same_weights(given, plain)
 
@@ -222,7 +299,14 @@ def test_channels_are_last_whatever_keras_says(name: str) -> None:
 def test_it_learns_digits(name: str) -> None:
     data = load_digits()
     assert isinstance(data.train, ArraySplit)
-    model = BUILDERS[name](data, **{"mlp": {"units": 64}, "convnet": {"filters": 16}, "resnet": {"filters": 8}}[name])
+    size = {
+        "mlp": {"units": 64},
+        "convnet": {"filters": 16},
+        "resnet": {"filters": 8},
+        "recurrent": {"units": 32},
+        "transformer": {"width": 32},
+    }[name]
+    model = BUILDERS[name](data, **size)
     # Data order from the global seed would make the threshold a matter of luck.
     keras.utils.set_random_seed(0)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -236,19 +320,18 @@ def test_it_learns_digits(name: str) -> None:
 
 
 LOAD = """
-import sys
+import pathlib, sys
 import keras, numpy as np
-folder = sys.argv[1]
-for name in ("mlp", "convnet", "resnet"):
-    model = keras.models.load_model(f"{folder}/{name}.keras")
-    np.save(f"{folder}/{name}.loaded.npy", model(np.load(f"{folder}/x.npy")))
+folder = pathlib.Path(sys.argv[1])
+for path in sorted(folder.glob("*.keras")):
+    model = keras.models.load_model(path)
+    np.save(path.with_suffix(".loaded.npy"), model(np.load(path.with_suffix(".x.npy"))))
 assert not [module for module in sys.modules if module.split(".")[0] == "kdfuse"]
 """
 
 
 def test_saved_files_load_without_kdfuse(tmp_path: Path) -> None:
     x = np.random.default_rng(0).normal(size=(3, 8, 8)).astype("float32")
-    np.save(tmp_path / "x.npy", x)
     extra = {
         "mlp": {
             "activation": "relu",
@@ -261,10 +344,17 @@ def test_saved_files_load_without_kdfuse(tmp_path: Path) -> None:
         },
         "convnet": {"activation": "prelu", "skip": True, "dropout": 0.2},
         "resnet": {"activation": "leaky_relu", "bottleneck": True},
+        "recurrent": {"cell": "lstm", "embedding": 5, "units": (4, 5), "dropout": 0.1},
+        "transformer": {"activation": "prelu", "pooling": "cls", "dropout": 0.1},
     }
-    made = {name: BUILDERS[name](DIGITS, **{**SMALL[name], **extra[name]}) for name in BUILDERS}
-    for name, model in made.items():
+    made = {name: (BUILDERS[name](DIGITS, **{**SMALL[name], **extra[name]}), x) for name in BUILDERS}
+    ids = TOKENS.example(3)
+    for name, pooling in (("recurrent", "last"), ("recurrent", "max"), ("transformer", "cls"), ("transformer", "max")):
+        made[f"{name}_{pooling}_tokens"] = BUILDERS[name](TOKENS, **SMALL[name], pooling=pooling), ids
+    made["convnet_tokens"] = models.convnet(TOKENS, **SMALL["convnet"]), ids
+    for name, (model, given) in made.items():
         model.save(tmp_path / f"{name}.keras")
+        np.save(tmp_path / f"{name}.x.npy", given)
     subprocess.run([sys.executable, "-c", LOAD, str(tmp_path)], check=True, cwd=tmp_path, timeout=120)
-    for name, model in made.items():
-        np.testing.assert_allclose(np.load(tmp_path / f"{name}.loaded.npy"), model(x), rtol=1e-5, atol=1e-6)
+    for name, (model, given) in made.items():
+        np.testing.assert_allclose(np.load(tmp_path / f"{name}.loaded.npy"), model(given), rtol=1e-5, atol=1e-6)

@@ -24,7 +24,8 @@ def test_the_structure_is_kept() -> None:
 def test_a_single_input() -> None:
     structure, tensor = single_input("convnet", (8, 8))
     assert structure is tensor
-    assert tensor.name == "input"
+    assert tensor.name == "input" and tensor.dtype == "float32"
+    assert single_input("convnet", {"text": (8,)}, "int32")[0]["text"].dtype == "int32"
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (-1,), {}, None, "abc", {"a": 3.5}])

@@ -1,0 +1,40 @@
+"""The recipe, made small, as a user runs it: in a process of its own, into a real store."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from kdfuse.datasets import files
+from kdfuse.datasets.spoken_digits import ARCHIVES
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.skipif(files.find(ARCHIVES) is None, reason="needs free-spoken-digit-dataset.zip in KDFUSE_DATA or in the Keras cache")
+def test_speech_prints_the_table_and_logs_the_runs(tmp_path):
+    environment = {**os.environ, "KDFUSE_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT)}
+    for name in ("KDFUSE_TRACKING", "MLFLOW_TRACKING_URI"):
+        environment.pop(name, None)
+    command = [sys.executable, ROOT / "recipes" / "speech.py", "--quick"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    for word in ("student", "teacher", "control", "accuracy", "agreement", "MACs", "latency"):
+        assert word in done.stdout, done.stdout
+
+    client = MlflowClient(f"sqlite:///{tmp_path / 'home' / 'mlflow.db'}")
+    runs = client.search_runs([client.get_experiment_by_name("speech").experiment_id])
+    assert sorted(run.info.run_name for run in runs) == ["control", "spoken digits: a GRU teaches a convnet", "student", "teacher"]
+    assert all(run.info.status == "FINISHED" for run in runs)
+
+    plain = (
+        "import keras, numpy, sys; m = keras.models.load_model('student.keras'); assert 'kdfuse' not in sys.modules\n"
+        "print(m(numpy.zeros((1, 16, 12, 1))).shape)"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", plain], cwd=tmp_path, env={**os.environ, "PYTHONPATH": ""}, capture_output=True, text=True, check=True
+    )
+    assert loaded.stdout.strip().endswith("(1, 10)")
