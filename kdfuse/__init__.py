@@ -11,21 +11,43 @@ if TYPE_CHECKING:
     from kdfuse import models as models
     from kdfuse import runtime as runtime
     from kdfuse.data import Data as Data
+    from kdfuse.distill.assistants import AssistantChain as AssistantChain
+    from kdfuse.distill.cache import Cache as Cache
     from kdfuse.distill.distill import Distill as Distill
+    from kdfuse.distill.generations import BornAgain as BornAgain
+    from kdfuse.distill.losses.attention_transfer import AttentionTransfer as AttentionTransfer
     from kdfuse.distill.losses.base import Loss as Loss
+    from kdfuse.distill.losses.crd import CRD as CRD
+    from kdfuse.distill.losses.dist import DIST as DIST
+    from kdfuse.distill.losses.dkd import DKD as DKD
+    from kdfuse.distill.losses.features import FeatureLoss as FeatureLoss
     from kdfuse.distill.losses.hard_labels import HardLabels as HardLabels
+    from kdfuse.distill.losses.hints import Hints as Hints
     from kdfuse.distill.losses.logit_standardization import LogitStandardization as LogitStandardization
     from kdfuse.distill.losses.logits_mse import LogitsMSE as LogitsMSE
+    from kdfuse.distill.losses.nst import NST as NST
+    from kdfuse.distill.losses.pkt import PKT as PKT
+    from kdfuse.distill.losses.review_kd import ReviewKD as ReviewKD
+    from kdfuse.distill.losses.rkd import RKD as RKD
+    from kdfuse.distill.losses.similarity_preserving import SimilarityPreserving as SimilarityPreserving
     from kdfuse.distill.losses.soft_targets import SoftTargets as SoftTargets
+    from kdfuse.distill.losses.vid import VID as VID
+    from kdfuse.distill.mutual import MutualLearning as MutualLearning
+    from kdfuse.distill.schedules import Schedule as Schedule
+    from kdfuse.distill.schedules import Stop as Stop
+    from kdfuse.distill.self_distill import SelfDistill as SelfDistill
     from kdfuse.export.keras_file import load_model as load_model
     from kdfuse.export.keras_file import save_model as save_model
+    from kdfuse.fitting.decay import Constant as Constant
     from kdfuse.fitting.decay import Cosine as Cosine
     from kdfuse.fitting.decay import Exponential as Exponential
+    from kdfuse.fitting.decay import Linear as Linear
     from kdfuse.fitting.decay import Plateau as Plateau
     from kdfuse.fitting.decay import Staircase as Staircase
     from kdfuse.fitting.stopping import Stopping as Stopping
     from kdfuse.recording import silence as silence
     from kdfuse.report import Report as Report
+    from kdfuse.seeds import repeat as repeat
     from kdfuse.technique import Chain as Chain
     from kdfuse.technique import Technique as Technique
     from kdfuse.technique import evaluate as evaluate
@@ -39,21 +61,43 @@ _NAMES = {
     "models": "kdfuse.models",
     "runtime": "kdfuse.runtime",
     "Data": "kdfuse.data:Data",
+    "AssistantChain": "kdfuse.distill.assistants:AssistantChain",
+    "Cache": "kdfuse.distill.cache:Cache",
     "Distill": "kdfuse.distill.distill:Distill",
+    "BornAgain": "kdfuse.distill.generations:BornAgain",
+    "AttentionTransfer": "kdfuse.distill.losses.attention_transfer:AttentionTransfer",
     "Loss": "kdfuse.distill.losses.base:Loss",
+    "CRD": "kdfuse.distill.losses.crd:CRD",
+    "DIST": "kdfuse.distill.losses.dist:DIST",
+    "DKD": "kdfuse.distill.losses.dkd:DKD",
+    "FeatureLoss": "kdfuse.distill.losses.features:FeatureLoss",
     "HardLabels": "kdfuse.distill.losses.hard_labels:HardLabels",
+    "Hints": "kdfuse.distill.losses.hints:Hints",
     "LogitStandardization": "kdfuse.distill.losses.logit_standardization:LogitStandardization",
     "LogitsMSE": "kdfuse.distill.losses.logits_mse:LogitsMSE",
+    "NST": "kdfuse.distill.losses.nst:NST",
+    "PKT": "kdfuse.distill.losses.pkt:PKT",
+    "ReviewKD": "kdfuse.distill.losses.review_kd:ReviewKD",
+    "RKD": "kdfuse.distill.losses.rkd:RKD",
+    "SimilarityPreserving": "kdfuse.distill.losses.similarity_preserving:SimilarityPreserving",
     "SoftTargets": "kdfuse.distill.losses.soft_targets:SoftTargets",
+    "VID": "kdfuse.distill.losses.vid:VID",
+    "MutualLearning": "kdfuse.distill.mutual:MutualLearning",
+    "Schedule": "kdfuse.distill.schedules:Schedule",
+    "Stop": "kdfuse.distill.schedules:Stop",
+    "SelfDistill": "kdfuse.distill.self_distill:SelfDistill",
     "load_model": "kdfuse.export.keras_file:load_model",
     "save_model": "kdfuse.export.keras_file:save_model",
+    "Constant": "kdfuse.fitting.decay:Constant",
     "Cosine": "kdfuse.fitting.decay:Cosine",
     "Exponential": "kdfuse.fitting.decay:Exponential",
+    "Linear": "kdfuse.fitting.decay:Linear",
     "Plateau": "kdfuse.fitting.decay:Plateau",
     "Staircase": "kdfuse.fitting.decay:Staircase",
     "Stopping": "kdfuse.fitting.stopping:Stopping",
     "silence": "kdfuse.recording:silence",
     "Report": "kdfuse.report:Report",
+    "repeat": "kdfuse.seeds:repeat",
     "Chain": "kdfuse.technique:Chain",
     "Technique": "kdfuse.technique:Technique",
     "evaluate": "kdfuse.technique:evaluate",

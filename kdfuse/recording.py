@@ -36,8 +36,8 @@ class Recorder:
     def file(self, run: "Run", path: Path, folder: str) -> None:
         """A file that belongs to the run. It may be gone when this hook returns."""
 
-    def model(self, run: "Run", model: Any, inputs: Any) -> None:
-        """The Keras model that the run made, and a few rows of input for its signature."""
+    def model(self, run: "Run", model: Any, inputs: Any, name: str) -> None:
+        """A Keras model that the run made, a few rows of input for its signature, and what it is called in the run."""
 
     def end(self, run: "Run", status: Status, report: Report | None, moment: float) -> None:
         """The run is over; `report` is None unless it finished."""
@@ -76,8 +76,8 @@ class Memory(Recorder):
         self.contents[len(self.events)] = Path(path).read_bytes()
         self.events.append(("file", (run, path, folder)))
 
-    def model(self, run: "Run", model: Any, inputs: Any) -> None:
-        self.events.append(("model", (run, model, inputs)))
+    def model(self, run: "Run", model: Any, inputs: Any, name: str) -> None:
+        self.events.append(("model", (run, model, inputs, name)))
 
     def end(self, run: "Run", status: Status, report: Report | None, moment: float) -> None:
         self.events.append(("end", (run, status, report, moment)))
@@ -149,9 +149,9 @@ class Run:
         """Record a file, under `folder` of the run's files."""
         self._tell("file", path, folder)
 
-    def model(self, model: Any, inputs: Any = None) -> None:
-        """Record the model that the run made; `inputs`: a few rows for its signature."""
-        self._tell("model", model, inputs)
+    def model(self, model: Any, inputs: Any = None, name: str = "model") -> None:
+        """Record a model that the run made; `inputs`: a few rows for its signature; `name`: one of its own for each of several."""
+        self._tell("model", model, inputs, name)
 
     def _tell(self, hook: str, *arguments: Any) -> None:
         _tell(self.recorder, hook, self, *arguments)

@@ -54,10 +54,15 @@ def figure(name: str) -> Figure | None:
     """The meaning of a metric's name, or None where the vocabulary does not have it.
 
     For several outputs a quality figure carries the output's name: `test/digit/accuracy`. `delta/<baseline>/<name>`
-    is the difference to a baseline in `<name>`.
+    is the difference to a baseline in `<name>`, `mean/<name>` its mean over several models, `sd/<name>` its standard deviation.
     """
     if name in FIGURES:
         return FIGURES[name]
+    if name.startswith("mean/"):
+        return figure(name.removeprefix("mean/"))
+    if name.startswith("sd/"):
+        known = figure(name.removeprefix("sd/"))
+        return known and known._replace(better="lower")
     if name.startswith("delta/"):
         parts = name.split("/", 2)
         return figure(parts[2]) if len(parts) == 3 else None
@@ -144,6 +149,59 @@ class Report:
         return cls(**values)
 
 
+def best(metrics: Sequence[Mapping[str, float]]) -> tuple[int, str]:
+    """The place of the best on the validation split and how it was chosen; the last where that was not measured."""
+    for name in ("accuracy", "r2", "rmse", "log_loss"):
+        values = [one.get(f"validation/{name}", math.nan) for one in metrics]
+        if len(values) > 1 and all(map(math.isfinite, values)):
+            chosen = max(values) if QUALITY[name].better == "higher" else min(values)
+            return values.index(chosen), "the best on validation"
+    return len(metrics) - 1, "the last"
+
+
+def means(metrics: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """`mean/<name>` for every figure of a split that all have."""
+    names = [name for name in metrics[0] if figure(name) is not None and name.partition("/")[0] in SPLITS]
+    common = [name for name in names if all(name in one for one in metrics)]
+    return {f"mean/{name}": sum(one[name] for one in metrics) / len(metrics) for name in common}
+
+
+def without_deltas(metrics: Mapping[str, float]) -> dict[str, float]:
+    """The figures of a model by itself, without differences to baselines."""
+    return {name: value for name, value in metrics.items() if not name.startswith("delta/")}
+
+
+def differences(baseline: str | None, ours: Mapping[str, float], other: Mapping[str, float]) -> dict[str, float]:
+    """`delta/<baseline>/<name>` for every figure both have, except latencies, which are told as they are."""
+    names = [name for name in ours if name in other and not name.startswith(("latency/", "delta/")) and figure(name) is not None]
+    return {f"delta/{baseline}/{name}": ours[name] - other[name] for name in names} if baseline else {}
+
+
+def paired(baseline: str, row: str) -> str | None:
+    """What the difference of a row to a baseline is called; None where the baseline is that of another row: `control 1` of `student 2`."""
+    name, _, number = baseline.rpartition(" ")
+    if not number.isdigit():
+        return baseline
+    return name if row.rpartition(" ")[2] == number else None
+
+
+def format_cell(row: Row, name: str) -> str:
+    """The value `name` of a row as text; with its standard deviation where the row has one: `97.2 ± 0.3 %`."""
+    value, spread = row.get(name), row.get(f"sd/{name}")
+    known = figure(name)
+    if value is None or spread is None or known is None:
+        return format_figure(name, value)
+    sign, unit, times = "+" if name.startswith("delta/") else "", "", 1.0
+    if known.style == "share":
+        unit, times = " %", 100.0
+    if known.style in ("count", "bytes") and not spread:
+        return format_figure(name, value)
+    spread = float(spread) * times
+    # Two digits of the spread, and as many places of the mean.
+    places = 1 if not spread or (known.style == "share" and spread >= 0.1) else max(0, 1 - math.floor(math.log10(spread)))
+    return f"{float(value) * times:{sign},.{places}f} ± {spread:,.{places}f}{unit}"
+
+
 def format_figure(name: str, value: Any) -> str:
     """A value as text, in the style of its figure."""
     value = value.item() if hasattr(value, "item") else value
@@ -172,7 +230,7 @@ def format_table(rows: Iterable[Row], columns: Sequence[str] | None = None) -> s
     if columns is None:
         columns = ["model", *(name for name in TABLE if any(name in row for row in listed))]
     titles = [_title(name) for name in columns]
-    cells = [[format_figure(name, row.get(name)) for name in columns] for row in listed]
+    cells = [[format_cell(row, name) for name in columns] for row in listed]
     widths = [max(len(line[i]) for line in [titles, *cells]) for i in range(len(columns))]
 
     def line(texts: Sequence[str]) -> str:
@@ -189,6 +247,9 @@ def _title(name: str) -> str:
     if name.startswith("delta/"):
         _, baseline, rest = name.split("/", 2)
         return f"{_title(rest)} - {baseline}"
+    if name.startswith(("mean/", "sd/")):
+        kind, _, rest = name.partition("/")
+        return f"{kind} {_title(rest)}"
     split, *outputs = name.split("/")[:-1]
     title = known.title + (" (ms)" if known.style == "ms" else "")
     return " ".join([*([split] if split in ("train", "validation", "tflite") else []), *outputs, title])

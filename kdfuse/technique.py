@@ -1,11 +1,12 @@
-"""The one law: a technique takes a model and data, and returns a model and a report."""
+"""The one law: a technique takes a model (or models, or a builder) and data, and returns a model (or models) and a report."""
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
@@ -16,8 +17,8 @@ from kdfuse import recording, runtime
 from kdfuse.data import Data
 from kdfuse.graph.fingerprint import fingerprint, leaf
 from kdfuse.home import home
-from kdfuse.measure.measure import Measured, agreement_with, measure
-from kdfuse.report import Report, figure
+from kdfuse.measure.measure import Measured, mean_agreement, measure
+from kdfuse.report import Report, best, differences, means, paired, without_deltas
 from kdfuse.settings import field_names, flatten, settings
 
 _made_by: WeakKeyDictionary[keras.Model, str] = WeakKeyDictionary()
@@ -26,20 +27,25 @@ _made_by: WeakKeyDictionary[keras.Model, str] = WeakKeyDictionary()
 
 @dataclasses.dataclass
 class Result:
-    """What `Technique.apply` returns: the model, and what only the technique knows about it.
+    """What `Technique.apply` returns: the model or models, and what only the technique knows about them.
 
     Attributes:
-        model: the new model.
+        model: the new model, or a tuple of them.
         history: curves, one value an epoch.
         metrics: figures beyond those that every model is measured by.
         tables: rows under a name.
         files: files that belong to the result, by kind.
         notes: sentences a reader should know.
-        baselines: models to measure beside the result: `teacher`, `control`.
-        heads: declared heads, of the result under `model` and of baselines under their names; the others are detected.
+        baselines: models to measure beside the result: `teacher` (`teacher A`, `teacher B` ...), `control`.
+            Of several models, `control 2` belongs to the second.
+        heads: declared heads, of the result under `model` and of baselines under their names; the others are detected. Of several
+            models each one's may stand under its row.
+        rows: what several models are called in the report's table; by default numbered from 1.
+        chosen: which of several models the report's figures are of: its place, or None for the best on validation.
+        reports: by row, the reports of child runs that have measured a model already: it is not measured again.
     """
 
-    model: keras.Model
+    model: Any
     history: dict[str, list[float]] = dataclasses.field(default_factory=dict)
     metrics: dict[str, float] = dataclasses.field(default_factory=dict)
     tables: dict[str, list[dict[str, Any]]] = dataclasses.field(default_factory=dict)
@@ -47,6 +53,15 @@ class Result:
     notes: list[str] = dataclasses.field(default_factory=list)
     baselines: dict[str, keras.Model] = dataclasses.field(default_factory=dict)
     heads: dict[str, Any] = dataclasses.field(default_factory=dict)
+    rows: tuple[str, ...] = ()
+    chosen: int | None = None
+    reports: dict[str, Report] = dataclasses.field(default_factory=dict)
+
+    def models(self, row: str) -> dict[str, keras.Model]:
+        """The models by their rows; a single one under `row`."""
+        if not isinstance(self.model, tuple):
+            return {row: self.model}
+        return dict(zip(self.rows or [f"{row} {place + 1}" for place in range(len(self.model))], self.model, strict=True))
 
 
 @settings
@@ -59,22 +74,27 @@ class Technique:
 
     row: ClassVar[str] = "model"
     """What the result is called in the report's table of models."""
+    takes_models: ClassVar[bool] = False
+    """Whether it takes a list of models, not one."""
+    gives_models: ClassVar[bool] = False
+    """Whether it gives a tuple of models, not one."""
 
-    def __call__(self, model: keras.Model, data: Data, *, name: str | None = None) -> tuple[keras.Model, Report]:
+    def __call__(self, model: Any, data: Data, *, name: str | None = None) -> tuple[Any, Report]:
         """Apply the technique.
 
         Args:
-            model: any Keras 3 model. It stays as it is.
+            model: any Keras 3 model, or a list of them where the technique takes several. It stays as it is.
             data: what to train, choose and test on.
             name: the run's name; by default that of the technique.
 
         Returns:
-            The new model and the report. The validation split chooses; the test split is read once, at the end.
+            The new model, or a tuple of them where the technique gives several, and the report. The validation split chooses; the
+            test split is read once, at the end.
 
         Raises:
             TypeError, ValueError: a setting, the model or the data do not fit; nothing was trained.
         """
-        check_call(type(self).__name__, model, data)
+        model = self.given(model, data)
         self.check(model, data)
         flat = flatten(self, leaf=leaf)
         key = run_key(type(self).__name__, flat, model, data)
@@ -87,33 +107,61 @@ class Technique:
             report = self.report(result, data, run)
             report.seconds = time.perf_counter() - begun
             run.report = report
-            run.model(result.model, data.example(8))
-            _made_by[result.model] = run.id
+            self.record(result, data, run)
         forget(key)
         return result.model, report
 
-    def apply(self, model: keras.Model, data: Data) -> Result:
+    def given(self, model: Any, data: Data) -> Any:
+        """What was given as `model`, checked: one model, or a tuple of them where the technique takes several."""
+        if not self.takes_models:
+            check_call(type(self).__name__, model, data)
+            return model
+        if not isinstance(model, list | tuple) or not model:
+            raise TypeError(f"`model` of {type(self).__name__}: expected a list of models, such as [a, b]. Received: {model!r}.")
+        for one in model:
+            check_call(type(self).__name__, one, data)
+        return tuple(model)
+
+    def apply(self, model: Any, data: Data) -> Result:
         """Make the new model from a private copy of `model`. What a subclass writes."""
         raise TypeError(f"{type(self).__name__} is a family of techniques, not one: call a subclass that has `apply`.")
 
-    def check(self, model: keras.Model, data: Data) -> None:
+    def check(self, model: Any, data: Data) -> None:
         """Raise if the settings, the model and the data do not fit, before anything is trained."""
 
-    def tags(self, model: keras.Model, data: Data) -> dict[str, str]:
-        """Tags of the run: its data, and the runs that made its input model and the models among its settings."""
+    def tags(self, model: Any, data: Data) -> dict[str, str]:
+        """Tags of the run: its data, and the runs that made its input models and the models among its settings."""
         given = {"model": model, **{name: getattr(self, name) for name in field_names(self)}}
-        made = {f"{name}_run": _made_by[value] for name, value in given.items() if isinstance(value, keras.Model) and value in _made_by}
+        made = {f"{name}_run": _made_by[one] for name, one in _named_models(given) if one in _made_by}
         return {"data": data.name, "data_fingerprint": data.fingerprint or "not indexable", **made}
 
+    def record(self, result: Result, data: Data, run: recording.Run) -> None:
+        """Record the models. Of several, those that a run inside this one recorded are only named by that run."""
+        for row, model in result.models(self.row).items():
+            name = row.replace(" ", "_") if isinstance(result.model, tuple) else "model"
+            if isinstance(result.model, tuple) and model in _made_by:
+                run.tag({f"{name}_run": _made_by[model]})
+                continue
+            run.model(model, data.example(8), name)
+            _made_by[model] = run.id
+
     def report(self, result: Result, data: Data, run: recording.Run) -> Report:
-        """Measure the model and its baselines, each split once, and say it all in a report."""
-        measured = measure(result.model, data, head=result.heads.get("model", "auto"))
+        """Measure the models and their baselines, each split once, and say it all in a report."""
+        found: dict[str, Measured | Report] = {}
+        for row, model in result.models(self.row).items():
+            head = result.heads.get(row, result.heads.get("model", "auto"))
+            found[row] = result.reports.get(row) or measure(model, data, head=head)
+        place, how = result.chosen, "the last" if result.chosen == -1 else "the one chosen"
+        if place is None:
+            place, how = best([one.metrics for one in found.values()])
+        chosen = list(found)[place]
+        measured = found[chosen]
         report = Report(
             technique=type(self).__name__,
             settings=dict(run.settings),
             metrics={**measured.metrics, **result.metrics},
             history=result.history,
-            tables={**measured.tables, **result.tables},
+            tables={**{name: rows for name, rows in measured.tables.items() if name.startswith("confusion/")}, **result.tables},
             files=dict(result.files),
             notes=list(result.notes),
             children=list(run.children),
@@ -122,13 +170,17 @@ class Technique:
         beside = {name: measure(other, data, head=result.heads.get(name, "auto")) for name, other in result.baselines.items()}
         rows: list[dict[str, Any]] = [{"model": name, **other.metrics} for name, other in beside.items()]
         for name, other in beside.items():
-            report.metrics.update(differences(name, measured, other))
-        if "teacher" in beside:
-            report.metrics.update(agreement_with(measured, beside["teacher"]))
-            for row in rows:
-                row.update(agreement_with(beside[row["model"]], beside["teacher"]))
-        own = {name: value for name, value in report.metrics.items() if not name.startswith("delta/")}
-        report.tables["models"] = [{"model": self.row, **own}, *rows]
+            report.metrics.update(differences(paired(name, chosen), measured.metrics, other.metrics))
+        teachers = [other for name, other in beside.items() if name.partition(" ")[0] == "teacher"]
+        if teachers and isinstance(measured, Measured):
+            report.metrics.update(mean_agreement(measured, teachers))
+            for line in rows:
+                line.update(mean_agreement(beside[line["model"]], teachers))
+        every = [{"model": row, **without_deltas(one.metrics if row != chosen else report.metrics)} for row, one in found.items()]
+        report.tables["models"] = [*every, *rows]
+        if isinstance(result.model, tuple):
+            report.metrics.update(means([one.metrics for one in found.values()]))
+            report.notes.insert(0, f"The figures are those of {chosen}, {how} of {len(found)} models; `mean/` is over all of them.")
         return report
 
 
@@ -147,11 +199,21 @@ class Chain(Technique):
         if wrong or not self.techniques:
             received = wrong or self.techniques
             raise TypeError(f"`techniques`: expected one or more techniques, such as [kdfuse.Train()]. Received: {received!r}.")
+        for step, following in itertools.pairwise(self.techniques):
+            gives, takes = _end(step, -1).gives_models, _end(following, 0).takes_models
+            if gives != takes:
+                raise TypeError(
+                    f"`techniques`: {type(following).__name__} takes {'several models' if takes else 'one model'}, and "
+                    f"{type(step).__name__} before it gives {'several' if gives else 'one'}. Put between them a technique that fits both."
+                )
 
-    def check(self, model: keras.Model, data: Data) -> None:
+    def given(self, model: Any, data: Data) -> Any:
+        return self.techniques[0].given(model, data)
+
+    def check(self, model: Any, data: Data) -> None:
         self.techniques[0].check(model, data)
 
-    def apply(self, model: keras.Model, data: Data) -> Result:
+    def apply(self, model: Any, data: Data) -> Result:
         rows: list[dict[str, Any]] = []
         files: dict[str, Path] = {}
         for place, step in enumerate(self.techniques):
@@ -195,11 +257,11 @@ def check_call(owner: str, model: Any, data: Any) -> None:
         )
 
 
-def run_key(owner: str, flat: dict[str, Any], model: keras.Model, data: Data) -> str | None:
-    """What makes two runs the same; None where the data cannot be fingerprinted or the model is not built."""
-    if data.fingerprint is None or not model.built:
+def run_key(owner: str, flat: dict[str, Any], model: Any, data: Data) -> str | None:
+    """What makes two runs the same; None where the data cannot be fingerprinted or a model is not built."""
+    if data.fingerprint is None or not all(one.built for _, one in _named_models({"model": model})):
         return None
-    parts = [owner, flat, fingerprint(model), data.fingerprint, keras.__version__]
+    parts = [owner, flat, _marks(model), data.fingerprint, keras.__version__]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -214,7 +276,18 @@ def forget(key: str | None) -> None:
         shutil.rmtree(state_folder(key), ignore_errors=True)
 
 
-def differences(baseline: str, ours: Measured, other: Measured) -> dict[str, float]:
-    """`delta/<baseline>/<name>` for every figure both have, except latencies, which are told as they are."""
-    names: Sequence[str] = [name for name in ours.metrics if name in other.metrics and not name.startswith("latency/")]
-    return {f"delta/{baseline}/{name}": ours.metrics[name] - other.metrics[name] for name in names if figure(name) is not None}
+def _named_models(given: Mapping[str, Any]) -> Iterator[tuple[str, keras.Model]]:
+    """The models among `given`, also those in tuples, by name."""
+    for name, value in given.items():
+        if isinstance(value, keras.Model):
+            yield name, value
+        elif isinstance(value, tuple):
+            yield from _named_models({f"{name}_{place}": item for place, item in enumerate(value)})
+
+
+def _marks(model: Any) -> Any:
+    return [_marks(one) for one in model] if isinstance(model, tuple) else fingerprint(model)
+
+
+def _end(step: Technique, place: int) -> Technique:
+    return _end(step.techniques[place], place) if isinstance(step, Chain) else step

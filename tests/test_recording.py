@@ -56,6 +56,7 @@ def test_a_run_tells_its_recorder_everything_in_order(memory: Memory, tmp_path: 
         run.report = Report("Train")
     assert recording.current() is None
     assert hooks(memory) == ["start", "log", "log", "tag", "file", "model", "end"]
+    assert memory.events[5][1][1:] == ("model", "rows", "model"), "the one model of a run is called so"
     assert memory.events[1][1][1:3] == ({"train/loss": 0.5}, 0) and memory.events[2][1][2] is None
     assert run.started <= memory.events[1][1][3] <= memory.events[-1][1][3]
     assert memory.events[-1][1][1:3] == ("finished", run.report)

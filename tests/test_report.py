@@ -7,7 +7,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kdfuse.report import FIGURES, QUALITY, SPLITS, TABLE, Report, figure, format_figure, format_table, objective
+from kdfuse.report import (
+    FIGURES,
+    QUALITY,
+    SPLITS,
+    TABLE,
+    Report,
+    best,
+    differences,
+    figure,
+    format_cell,
+    format_figure,
+    format_table,
+    means,
+    objective,
+    paired,
+    without_deltas,
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -149,3 +165,60 @@ def test_a_report_prints_its_table_and_notes() -> None:
     assert str(full_report()).splitlines() == ["mine: 1.2 s", "model    accuracy", "-------  --------", "student    0.9725", "- a note"]
     assert "Train" in str(Report("Train"))
     assert Report("Train", metrics={"test/accuracy": 1.0}).rows() == [{"model": "Train", "test/accuracy": 1.0}]
+
+
+def test_the_best_is_chosen_on_validation_alone():
+    rows = [
+        {"validation/accuracy": 0.8, "test/accuracy": 0.9},
+        {"validation/accuracy": 0.9, "test/accuracy": 0.7},
+        {"validation/accuracy": 0.85},
+    ]
+    assert best(rows) == (1, "the best on validation")
+    assert best([{"validation/rmse": 0.2}, {"validation/rmse": 0.3}]) == (0, "the best on validation")
+    assert best([{"test/accuracy": 0.9}, {"test/accuracy": 0.7}]) == (1, "the last")
+    assert best([{"validation/accuracy": 0.9}, {"validation/accuracy": float("nan")}]) == (1, "the last")
+
+
+def test_means_are_of_figures_of_splits_that_all_have():
+    rows = [
+        {"test/accuracy": 0.5, "test/ece": 0.1, "size/parameters": 3.0, "delta/teacher/test/accuracy": 1.0},
+        {"test/accuracy": 0.7, "size/parameters": 5.0},
+    ]
+    assert means(rows) == {"mean/test/accuracy": pytest.approx(0.6)}
+    assert without_deltas(rows[0]) == {"test/accuracy": 0.5, "test/ece": 0.1, "size/parameters": 3.0}
+
+
+def test_a_numbered_baseline_belongs_to_one_row():
+    assert paired("control 2", "student 2") == "control" and paired("control 1", "student 2") is None
+    assert paired("teacher", "student 2") == "teacher" and paired("teacher A", "student") == "teacher A"
+    ours, other = {"test/accuracy": 0.9, "latency/p50_ms": 1.0, "odd": 1.0}, {"test/accuracy": 0.7, "latency/p50_ms": 3.0, "odd": 2.0}
+    assert (
+        differences("control", ours, other) == {"delta/control/test/accuracy": pytest.approx(0.2)} and differences(None, ours, other) == {}
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "spread", "text"),
+    [
+        ("test/accuracy", 0.97213, 0.00312, "97.2 ± 0.3 %"),
+        ("test/accuracy", 0.97213, 0.00012, "97.213 ± 0.012 %"),
+        ("test/accuracy", 0.5, 0.0, "50.0 ± 0.0 %"),
+        ("delta/control/test/accuracy", 0.012, 0.004, "+1.2 ± 0.4 %"),
+        ("test/log_loss", 0.2314, 0.0123, "0.231 ± 0.012"),
+        ("latency/p50_ms", 12.34, 25.0, "12 ± 25"),
+        ("size/parameters", 1234.0, 0.0, "1,234"),
+        ("test/accuracy", 0.97213, None, "0.9721"),
+        ("test/accuracy", None, 0.1, ""),
+    ],
+)
+def test_a_value_with_its_spread(name, value, spread, text):
+    row = {"model": "a", name: value} | ({} if spread is None else {f"sd/{name}": spread})
+    assert format_cell(row, name) == text
+
+
+def test_the_vocabulary_knows_means_and_spreads():
+    assert figure("mean/test/accuracy") == figure("test/accuracy")
+    assert figure("sd/test/accuracy").better == "lower" and figure("sd/delta/teacher/test/rmse").style == "number"
+    assert figure("sd/odd") is None and figure("mean/odd") is None
+    shown = format_table([{"model": "a", "mean/test/accuracy": 0.5}], ["model", "mean/test/accuracy"])
+    assert "mean accuracy" in shown

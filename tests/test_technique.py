@@ -90,6 +90,90 @@ def test_a_chain_of_nothing_or_of_something_else_raises():
             Chain(steps)
 
 
+@settings
+class Halves(Technique):
+    """Gives each model halved, and measured by a child run where asked."""
+
+    takes_models = True
+    gives_models = True
+    chosen: int | None = None
+    measured: bool = False
+
+    def apply(self, model, data):
+        made, reports = [], {}
+        for place, one in enumerate(model):
+            half, report = Scale(0.5)(one, data, name=f"half {place}") if self.measured else (Scale(0.5).apply(one, data).model, None)
+            made.append(half)
+            reports |= {f"half {place}": report} if report else {}
+        rows = tuple(f"half {place}" for place in range(len(made)))
+        baselines = {"control 0": model[0], "control 1": model[1], "whole": model[0]}
+        return Result(tuple(made), rows=rows, chosen=self.chosen, reports=reports, baselines=baselines)
+
+
+@pytest.mark.parametrize("chosen", [None, 0, 1, -1])
+def test_several_models_in_and_out(chosen):
+    memory, given = recording.Memory(), [net(0), net(1)]
+    with recording.use(memory):
+        models, report = Halves(chosen)(given, DATA)
+    assert type(models) is tuple and np.array_equal(models[1].layers[0].kernel, 0.5 * given[1].layers[0].kernel)
+    rows = {row["model"]: row for row in report.rows()}
+    assert list(rows) == ["half 0", "half 1", "control 0", "control 1", "whole"]
+    for place, model in enumerate(models):
+        right = np.mean(np.asarray(model(X[300:400])).argmax(-1) == Y[300:400])
+        assert rows[f"half {place}"]["test/accuracy"] == pytest.approx(right)
+    best = int(np.argmax([rows[f"half {place}"]["validation/accuracy"] for place in (0, 1)])) if chosen is None else chosen % 2
+    own = rows[f"half {best}"]
+    assert report["test/log_loss"] == own["test/log_loss"] and f"those of half {best}" in report.notes[0]
+    assert report.metrics["delta/control/test/log_loss"] == pytest.approx(own["test/log_loss"] - rows[f"control {best}"]["test/log_loss"])
+    assert report.metrics["delta/whole/test/log_loss"] == pytest.approx(own["test/log_loss"] - rows["whole"]["test/log_loss"])
+    assert not [name for name in report.metrics if name.startswith("delta/control ")]
+    mean = np.mean([rows[f"half {place}"]["test/log_loss"] for place in (0, 1)])
+    assert report.metrics["mean/test/log_loss"] == pytest.approx(mean) and "mean/size/parameters" not in report.metrics
+    recorded = [arguments for hook, arguments in memory.events if hook == "model"]
+    assert [(arguments[1], arguments[3]) for arguments in recorded] == [(models[0], "half_0"), (models[1], "half_1")]
+
+
+def test_what_a_child_run_measured_and_recorded_is_not_measured_again(monkeypatch):
+    from kdfuse import technique
+
+    measured, measure = [], technique.measure
+    monkeypatch.setattr(technique, "measure", lambda model, *given, **extra: measured.append(model) or measure(model, *given, **extra))
+    memory = recording.Memory()
+    with recording.use(memory):
+        models, report = Halves(measured=True)([net(0), net(1)], DATA)
+    assert [sum(model is one for one in measured) for model in models] == [1, 1]
+    runs = {arguments[0].name: arguments[0] for hook, arguments in memory.events if hook == "start"}
+    assert runs["Halves"].tags["half_1_run"] == runs["half 1"].id
+    assert [arguments[0].name for hook, arguments in memory.events if hook == "model"] == ["half 0", "half 1"]
+    assert report.rows()[1]["test/accuracy"] == report.children[1]["test/accuracy"]
+
+
+def test_the_key_and_the_tags_are_of_all_models():
+    keys = {run_key("Halves", {}, models, DATA) for models in ((net(0), net(1)), (net(1), net(0)), (net(0), net(2)), (net(0),), net(0))}
+    assert len(keys) == 5 and run_key("Halves", {}, (net(0), net(1)), DATA) in keys
+    assert run_key("Halves", {}, (net(0), keras.Sequential([keras.layers.Dense(10)])), DATA) is None
+    memory = recording.Memory()
+    with recording.use(memory):
+        made, _ = Scale(2.0)(net(), DATA)
+        Halves()([net(1), made], DATA)
+    runs = [arguments[0] for hook, arguments in memory.events if hook == "start"]
+    assert runs[1].tags["model_1_run"] == runs[0].id and "model_0_run" not in runs[1].tags
+
+
+def test_several_models_in_a_chain():
+    models, report = Chain([Halves(), Halves()])([net(0), net(1)], DATA)
+    np.testing.assert_allclose(models[0].layers[0].kernel, 0.25 * net(0).layers[0].kernel, rtol=1e-6)
+    assert [row["model"] for row in report.rows()] == ["model 1", "model 2"] and len(report.tables["steps"]) == 2
+    for steps in ([Halves(), Scale()], [Scale(), Halves()], [Chain([Halves()]), Scale()]):
+        with pytest.raises(TypeError, match="`techniques`: .* takes (one model|several models)"):
+            Chain(steps)
+    for wrong in (net(), [], None):
+        with pytest.raises(TypeError, match="`model` of Halves: expected a list of models"):
+            Halves()(wrong, DATA)
+    with pytest.raises(TypeError, match="`model` of Scale: expected a keras.Model"):
+        Scale()([net(), net()], DATA)
+
+
 def test_the_key_tells_runs_apart_and_is_the_same_for_equal_ones():
     base = run_key("Train", {"epochs": 1}, net(), DATA)
     assert base == run_key("Train", {"epochs": 1}, net(), DATA)

@@ -16,7 +16,9 @@ from kdfuse.graph.heads import detect_head
 def check_fit(training: Any, model: keras.Model, data: Data) -> None:
     """Raise if the model cannot be trained so on the data, before any training."""
     if not data.labelled:
-        raise ValueError("`data`: the training rows have no labels. Give train=(x, y), or learn from a teacher: Distill(..., label_weight=0).")
+        raise ValueError(
+            "`data`: the training rows have no labels. Give train=(x, y), or learn from a teacher: Distill(..., label_weight=0)."
+        )
     decay = make_decay(training.decay)
     if needs_steps(decay) and data.train.steps(training.batch_size) is None:
         raise ValueError(

@@ -119,6 +119,12 @@ def agreement_with(measured_a: Measured, measured_b: Measured) -> dict[str, floa
     return {}
 
 
+def mean_agreement(measured: Measured, others: Sequence[Measured]) -> dict[str, float]:
+    """`kd/agreement`, the mean over several other models; empty where it cannot be told of one of them."""
+    found = [agreement_with(measured, other) for other in others]
+    return {"kd/agreement": float(np.mean([one["kd/agreement"] for one in found]))} if found and all(found) else {}
+
+
 def _flat(outputs: Any, head: Any) -> list[tuple[Any, str]]:
     flat = keras.tree.flatten(outputs)
     heads = [head] * len(flat) if isinstance(head, str) else keras.tree.flatten(head)

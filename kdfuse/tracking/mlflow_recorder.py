@@ -94,7 +94,7 @@ class MlflowRecorder(Recorder):
         if opened is not None:
             self._write(run, {"kind": "file", "path": opened.journal.keep(Path(path)), "folder": folder, "moment": time.time()})
 
-    def model(self, run: Run, model: Any, inputs: Any) -> None:
+    def model(self, run: Run, model: Any, inputs: Any, name: str) -> None:
         opened = self._runs.get(run.id)
         if opened is None:
             return
@@ -109,7 +109,7 @@ class MlflowRecorder(Recorder):
             raise
         finally:
             opened.saving += time.monotonic() - begun
-        self._write(run, {"kind": "model", "path": place, "moment": time.time()})
+        self._write(run, {"kind": "model", "path": place, "name": name, "moment": time.time()})
 
     def end(self, run: Run, status: Status, report: Report | None, moment: float) -> None:
         signals.unwatch(run.id)

@@ -12,7 +12,7 @@ from typing import Any
 from kdfuse.tracking.store import Store, quiet
 
 NAME = "model"
-"""The model's name in its run: `runs:/<run id>/model`."""
+"""The name of the one model of a run: `runs:/<run id>/model`."""
 OPEN = ("keras", "builtins", "numpy")
 """Packages whose classes Keras loads by itself."""
 
@@ -103,8 +103,8 @@ def _named_outputs(model: Any, inputs: Any) -> Any:
     return dict(zip(names if len(names) == len(flat) else [f"output_{i}" for i in range(len(flat))], flat, strict=True))
 
 
-def send(store: Store, run: Any, folder: Path) -> None:
-    """Log the model in `folder` to an MLflow run, once, however often this is called.
+def send(store: Store, run: Any, folder: Path, name: str = NAME) -> None:
+    """Log the model in `folder` to an MLflow run under a name, once, however often this is called.
 
     It becomes a logged model of MLflow 3. A server that does not know those gets the files among the run's artifacts.
     """
@@ -113,14 +113,14 @@ def send(store: Store, run: Any, folder: Path) -> None:
 
     client, run_id = store.client, run.info.run_id
     try:
-        known = [found for found in client.search_logged_models([store.experiment], f"name = '{NAME}'", max_results=50,
+        known = [found for found in client.search_logged_models([store.experiment], f"name = '{name}'", max_results=50,
                                                                 order_by=[{"field_name": "creation_time", "ascending": False}])
                  if found.source_run_id == run_id]  # fmt: skip
-        logged = known[0] if known else client.create_logged_model(store.experiment, name=NAME, source_run_id=run_id, model_type="keras")
+        logged = known[0] if known else client.create_logged_model(store.experiment, name=name, source_run_id=run_id, model_type="keras")
     except Exception as error:
         if not _unknown_to_server(error):
             raise
-        client.log_artifacts(run_id, str(folder), NAME)
+        client.log_artifacts(run_id, str(folder), name)
         return
     described = Model.load(str(folder / "MLmodel"))
     described.run_id, described.model_id = run_id, logged.model_id

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from kdfuse.report import TABLE, Report, figure, format_figure
+from kdfuse.report import TABLE, Report, figure, format_cell
 
 
 def note(report: Report) -> str:
@@ -26,7 +26,7 @@ def table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | None = Non
         columns = ["model", *(name for name in (*TABLE, "validation/accuracy") if any(name in row for row in listed))]
     head = "| " + " | ".join(_title(name) for name in columns) + " |"
     rule = "|" + "|".join(" --- " if index == 0 else " ---: " for index in range(len(columns))) + "|"
-    body = ["| " + " | ".join(format_figure(name, row.get(name)).replace("|", "\\|") for name in columns) + " |" for row in listed]
+    body = ["| " + " | ".join(format_cell(row, name).replace("|", "\\|") for name in columns) + " |" for row in listed]
     return "\n".join([head, rule, *body])
 
 

@@ -121,7 +121,7 @@ class Transcript:
             self._store.client.log_artifact(self._run.info.run_id, str(path), place)
 
     def _model(self, event: journal.Event) -> None:
-        models.send(self._store, self._run, self.folder / event["path"])
+        models.send(self._store, self._run, self.folder / event["path"], event.get("name", models.NAME))
 
     def _end(self, event: journal.Event) -> None:
         if event["report"] is not None:

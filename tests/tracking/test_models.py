@@ -68,6 +68,24 @@ def test_sending_a_model_again_changes_nothing(database: str, tmp_path: Path) ->
     assert len(store.client.get_run(run.info.run_id).outputs.model_outputs) == 1
 
 
+def test_several_models_of_a_run_have_names_of_their_own(recorder: MlflowRecorder, runs: Callable[..., Any], database: str) -> None:
+    import mlflow
+
+    given = [plain(), plain()]
+    with recording.run("a") as run:
+        for place, model in enumerate(given):
+            run.model(model, rows(), f"student_{place + 1}")
+    run_id = runs()["a"].info.run_id
+    mlflow.set_tracking_uri(database)
+    try:
+        for place, model in enumerate(given):
+            loaded = mlflow.pyfunc.load_model(f"runs:/{run_id}/student_{place + 1}")
+            np.testing.assert_allclose(loaded.predict(rows(5)), keras.ops.convert_to_numpy(model(rows(5))), atol=1e-6)
+    finally:
+        mlflow.set_tracking_uri(None)
+    assert len(mlflow.MlflowClient(tracking_uri=database).get_run(run_id).outputs.model_outputs) == 2
+
+
 def test_several_inputs_and_outputs_are_named(tmp_path: Path) -> None:
     from mlflow.models import Model
 

@@ -28,3 +28,7 @@ def test_steps_are_shown_and_counts_are_not() -> None:
     steps = [{"model": "1. Train", "test/accuracy": 0.5}]
     text = note(Report(technique="Chain", tables={"steps": steps, "confusion/test": [{"true": "0", "0": 1}]}))
     assert "**steps**" in text and "1. Train" in text and "confusion" not in text
+
+
+def test_a_spread_stands_beside_its_mean() -> None:
+    assert table([{"model": "a", "test/accuracy": 0.972, "sd/test/accuracy": 0.003}]).splitlines()[-1] == "| a | 97.2 ± 0.3 % |"
