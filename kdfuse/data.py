@@ -22,9 +22,10 @@ class Data:
     """Training, validation and test rows with what is known of them. Immutable.
 
     Args:
-        train: `(x, y)`, `(x, y, sample_weight)` or, without labels, `(x, None)` of arrays (NumPy, pandas, TensorFlow, JAX, PyTorch, lists), each of them also a
-            dict or tuple of arrays for several inputs or outputs; or a batched `tf.data.Dataset` or a `keras.utils.PyDataset` that
-            gives such batches; or a `Split`. float64 becomes float32; integers, uint8 among them, stay as they are.
+        train: `(x, y)`, `(x, y, sample_weight)` or, without labels, `(x, None)` of arrays (NumPy, pandas, TensorFlow, JAX,
+            PyTorch, lists), each of them also a dict or tuple of arrays for several inputs or outputs; or a batched `tf.data.Dataset`
+            or a `keras.utils.PyDataset` that gives such batches; or a `Split`. float64 becomes float32; integers, uint8 among them,
+            stay as they are.
         validation: likewise; or a share in (0, 1) of `train` to set aside, by class where there are classes.
         test: likewise, or None. Of rows without labels in `train`, what the labels would be is told by `validation` or `test`.
         name: of the data set, for reports.
