@@ -194,11 +194,13 @@ def format_cell(row: Row, name: str) -> str:
     sign, unit, times = "+" if name.startswith("delta/") else "", "", 1.0
     if known.style == "share":
         unit, times = " %", 100.0
-    if known.style in ("count", "bytes") and not spread:
+    if known.style != "share" and not spread:
         return format_figure(name, value)
     spread = float(spread) * times
-    # Two digits of the spread, and as many places of the mean.
-    places = 1 if not spread or (known.style == "share" and spread >= 0.1) else max(0, 1 - math.floor(math.log10(spread)))
+    if known.style == "share":
+        places = 2 if 0 < spread < 0.1 else 1
+    else:  # two digits of the spread, and as many places of the mean
+        places = 0 if known.style in ("count", "bytes") else max(0, 1 - math.floor(math.log10(spread)))
     return f"{float(value) * times:{sign},.{places}f} ± {spread:,.{places}f}{unit}"
 
 

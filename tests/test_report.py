@@ -201,7 +201,9 @@ def test_a_numbered_baseline_belongs_to_one_row():
     ("name", "value", "spread", "text"),
     [
         ("test/accuracy", 0.97213, 0.00312, "97.2 ± 0.3 %"),
-        ("test/accuracy", 0.97213, 0.00012, "97.213 ± 0.012 %"),
+        ("test/accuracy", 0.97213, 0.00012, "97.21 ± 0.01 %"),
+        ("test/log_loss", 0.2314, 0.0, "0.2314"),
+        ("size/keras_bytes", 132337.5, 0.71, "132,338 ± 1"),
         ("test/accuracy", 0.5, 0.0, "50.0 ± 0.0 %"),
         ("delta/control/test/accuracy", 0.012, 0.004, "+1.2 ± 0.4 %"),
         ("test/log_loss", 0.2314, 0.0123, "0.231 ± 0.012"),
