@@ -186,7 +186,7 @@ class Train(Technique):
             fitted = engine(model) if engine is not None else model
             together = steps_together(self.steps_per_execution, steps if data.train.indexable else None, callbacks)
             execution = {"jit_compile": self.jit, "steps_per_execution": together}
-            fitted.compile(optimizer=self._optimizer(rate), **execution, **self._objective(model, data))
+            fitted.compile(optimizer=self._optimizer(rate), **execution, **self.objective(model, data))
             with self._shelf(data) as shelf:
                 resumable = [history, *stops, *(callback for callback in callbacks if hasattr(callback, "get_state"))]
                 checkpoints = Checkpoints(shelf, max(self.checkpoint, 1), resumable)
@@ -209,7 +209,7 @@ class Train(Technique):
         A model that came compiled keeps its optimizer, with a new state. Any other gets plain SGD, which has none: a saved file
         is then no larger than the weights.
         """
-        objective = self._objective(model, data)
+        objective = self.objective(model, data)
         plain = copy_model(model, data.example(2)) if self.strategy is not None else model
         own = _optimizers.pop(model, None)
         plain.compile(optimizer=own or "sgd", **objective)
@@ -221,7 +221,8 @@ class Train(Technique):
         made = make_optimizer(self.optimizer, rate)
         return keras.optimizers.LossScaleOptimizer(made) if self.precision == "mixed_float16" else made
 
-    def _objective(self, model: keras.Model, data: Data) -> dict[str, Any]:
+    def objective(self, model: keras.Model, data: Data) -> dict[str, Any]:
+        """What `model` is compiled with: the loss, its weights and the metrics."""
         own = {name: fresh(value) for name, value in compile_settings(model).items() if name in KEPT}
         x, y, weights = data.train.head(2)
         if isinstance(self.loss, str) and self.loss == "auto":

@@ -129,7 +129,7 @@ class MutualLearning(Technique):
             with runtime.strategy(self.training.strategy).scope():
                 for student in students:
                     optimizer = student.optimizer if student.compiled else "sgd"
-                    student.compile(optimizer, **self.training._objective(student, data))
+                    student.compile(optimizer, **self.training.objective(student, data))
                 weights = self._weights()
                 cohort = Cohort(
                     students, self.losses, heads=heads, label_weight=self.label_weight, loss_weights=weights, name="mutual_learning"
