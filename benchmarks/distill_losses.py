@@ -221,7 +221,7 @@ def table(results):
     header = ["loss", "weights: labels / loss", "MNIST, 2,000 labels %", "spoken digits, 500 labels %", "step, live", "step, cached"]
     note = (
         f"Test accuracy, mean ± sd over {len(SEEDS)} seeds, sorted by MNIST; weights chosen on validation, for each set its own; "
-        "cost over plain `student.fit` with the same steps per execution"
+        "cost over plain `student.fit` with the same steps per execution; - where it was not run yet"
     )
     return f"{common.markdown(header, [teachers, *rows])}\n\n{note} (`benchmarks/distill_losses.py`)."
 
