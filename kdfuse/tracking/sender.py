@@ -20,7 +20,7 @@ from kdfuse.tracking.transcript import ParentMissing, Transcript
 PAUSE, LONGEST_PAUSE = 0.5, 10.0
 """Seconds in which news are gathered into one call: epochs of milliseconds do not become as many calls."""
 SHARE = 0.01
-"""The share of the time that sending may compute beside training: after a dear call, news are gathered for longer."""
+"""The share of the time that sending shall compute beside training: after a dear call, news are gathered for longer."""
 START_PATIENCE = 5.0
 """Seconds that the first run waits for MLflow to be loaded and its store opened. Done beside training it costs more: the
 two contend for Python's lock, and every step of the first epochs is slow."""
