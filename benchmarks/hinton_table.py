@@ -29,12 +29,12 @@ def cells(values, seeds, digits=1):
 def text_of(name, settings):
     units = settings.get("units", 1200)
     if name == "teacher":
-        return "teacher 2x1200: dropout, max-norm, jitter"
+        return "teacher 2x1200: dropout, max-norm, jitter" + (", batch norm (the paper without)" if settings["batch_norm"] else "")
     if "losses" not in settings:
         return f"student 2x{units}: labels alone"
     loss = settings["losses"][0]
     if name == "best":
-        return f"student 2x{units}: " + " + ".join(map(repr, settings["losses"]))
+        return f"student 2x{units}: soft targets alone, T = {loss.get_config()['temperature']:g}, jittered images"
     return f"student 2x{units}: soft targets, T = {loss.get_config()['temperature']:g}"
 
 
