@@ -35,18 +35,29 @@ FIGURES = {
     "size/parameters": Figure("parameters", "lower", "count"),
     "size/nonzero": Figure("nonzero", "lower", "count"),
     "size/keras_bytes": Figure("bytes", "lower", "bytes"),
-    "size/tflite_bytes": Figure("LiteRT bytes", "lower", "bytes"),
     "size/gzip_bytes": Figure("gzip bytes", "lower", "bytes"),
+    "size/unique": Figure("unique values", "lower", "count"),
+    "size/huffman_bytes": Figure("Huffman bytes", "lower", "bytes"),
+    "size/tflite_bytes": Figure("LiteRT bytes", "lower", "bytes"),
+    "size/tflite_gzip_bytes": Figure("LiteRT gzip bytes", "lower", "bytes"),
+    "size/integer_share": Figure("integer operations", "higher", "share"),
     "cost/macs": Figure("MACs", "lower", "count"),
     "latency/p50_ms": Figure("latency", "lower", "ms"),
     "latency/p95_ms": Figure("latency p95", "lower", "ms"),
+    "latency/tflite_p50_ms": Figure("LiteRT latency", "lower", "ms"),
+    "latency/tflite_p95_ms": Figure("LiteRT latency p95", "lower", "ms"),
+    "tflite/agreement": Figure("agreement", "higher", "share"),
+    "prune/sparsity": Figure("sparsity", "higher", "share"),
+    "shrink/units": Figure("units left", "lower", "share"),
+    "shrink/parameters": Figure("parameters left", "lower", "share"),
+    "shrink/macs": Figure("MACs left", "lower", "share"),
     "kd/agreement": Figure("agreement", "higher", "share"),
 }
 """Figures of a model as a whole."""
 
 SPLITS = ("train", "validation", "test", "tflite")
-TABLE = ("test/accuracy", "test/macro_f1", "test/log_loss", "test/rmse", "test/r2", "kd/agreement", "size/parameters",
-         "size/keras_bytes", "cost/macs", "latency/p50_ms")  # fmt: skip
+TABLE = ("test/accuracy", "test/macro_f1", "test/log_loss", "test/rmse", "test/r2", "tflite/accuracy", "kd/agreement", "size/parameters",
+         "size/keras_bytes", "size/tflite_bytes", "cost/macs", "latency/p50_ms", "latency/tflite_p50_ms")  # fmt: skip
 """The columns of a comparison, in order; those that no row has are left out."""
 
 

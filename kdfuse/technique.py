@@ -17,6 +17,7 @@ from kdfuse import recording, runtime
 from kdfuse.data import Data
 from kdfuse.graph.fingerprint import fingerprint, leaf
 from kdfuse.home import home
+from kdfuse.measure.lite import is_lite, measure_lite
 from kdfuse.measure.measure import Measured, mean_agreement, measure
 from kdfuse.report import Report, best, differences, means, paired, without_deltas
 from kdfuse.settings import field_names, flatten, settings
@@ -167,6 +168,10 @@ class Technique:
             children=list(run.children),
             name=run.name,
         )
+        if "tflite" in result.files and "size/tflite_bytes" not in result.metrics:
+            head = result.heads.get(chosen, result.heads.get("model", "auto"))
+            figures, notes = measure_lite(result.files["tflite"], result.models(self.row)[chosen], data, head=head, measured=measured)
+            report.metrics, report.notes = {**report.metrics, **figures}, report.notes + notes
         beside = {name: measure(other, data, head=result.heads.get(name, "auto")) for name, other in result.baselines.items()}
         rows: list[dict[str, Any]] = [{"model": name, **other.metrics} for name, other in beside.items()]
         for name, other in beside.items():
@@ -219,8 +224,9 @@ class Chain(Technique):
         for place, step in enumerate(self.techniques):
             model, report = step(model, data, name=f"{place + 1}. {type(step).__name__}")
             rows.append({"model": report.name, **report.metrics})
-            files.update(report.files)
-        return Result(model, tables={"steps": rows}, files=files)
+            files = {kind: path for kind, path in files.items() if kind != "tflite"} | report.files  # that one is of an earlier model
+        metrics = {name: value for name, value in report.metrics.items() if "tflite" in files and is_lite(name)}
+        return Result(model, metrics=metrics, tables={"steps": rows}, files=files)
 
 
 def evaluate(model: keras.Model, data: Data, *, head: Any = "auto") -> Report:

@@ -37,7 +37,8 @@ HEIGHT = {
 EVERYWHERE = {room for room, (floor, _, _) in HEIGHT.items() if floor > 0}
 GUESTS = {
     "numpy": EVERYWHERE, "keras": EVERYWHERE, "tensorflow": EVERYWHERE,
-    "h5py": {"export", "fitting"}, "ml_dtypes": {"fitting"}, "ai_edge_litert": {"export"},
+    "h5py": {"export", "fitting"}, "ml_dtypes": {"fitting"},
+    "ai_edge_litert": {"export"}, "ai_edge_quantizer": {"export"},
     "sklearn": {"labels", "splits", "data", "datasets", "measure", "search"},
     "tf_keras": {"bridge"}, "tensorflow_model_optimization": {"bridge"},
     "optuna": {"search"}, "joblib": {"search"},

@@ -5,6 +5,8 @@ from sklearn.datasets import load_digits
 
 from kdfuse import recording
 from kdfuse.data import Data
+from kdfuse.export.lite_model import LiteModel
+from kdfuse.export.litert import save_litert, to_litert
 from kdfuse.home import home
 from kdfuse.report import Report
 from kdfuse.settings import settings
@@ -225,3 +227,34 @@ def test_a_run_is_tagged_with_the_runs_that_made_its_models():
     runs = [arguments[0] for hook, arguments in memory.events if hook == "start"]
     assert runs[1].tags["teacher_run"] == runs[0].id and "model_run" not in runs[1].tags
     assert runs[2].tags["model_run"] == runs[1].id and "teacher_run" not in runs[2].tags
+
+
+@settings
+class Lite(Technique):
+    """Writes the file of a model; `kind` None leaves the model as it is and writes none."""
+
+    kind: str | None = "dynamic"
+
+    def apply(self, model, data):
+        copy = keras.models.clone_model(model)
+        copy.set_weights(model.get_weights())
+        path = home("files", f"{self.kind}.tflite")
+        return Result(copy, files={"tflite": save_litert(to_litert(copy, quantize=self.kind), path)} if self.kind else {})
+
+
+def test_a_lite_file_of_the_result_is_measured_itself():
+    model = net()
+    _, report = Lite()(model, DATA)
+    outputs = LiteModel(report.files["tflite"])(X[300:400])
+    assert report.metrics["tflite/accuracy"] == pytest.approx((outputs.argmax(1) == Y[300:400]).mean())
+    assert report.metrics["size/tflite_bytes"] == report.files["tflite"].stat().st_size
+    assert report.tables["models"][0]["tflite/agreement"] > 0.9 and "latency/tflite_p95_ms" in report.metrics
+
+
+def test_a_chain_tells_the_file_of_its_last_step_alone():
+    _, report = Chain([Lite(None), Lite()])(net(), DATA)
+    last = report.children[-1]
+    figures = {name for name in last.metrics if "tflite" in name}
+    assert figures and {name: report.metrics[name] for name in figures} == {name: last.metrics[name] for name in figures}
+    _, report = Chain([Lite(), Lite(None)])(net(), DATA)
+    assert report.files == {} and not any("tflite" in name for name in report.metrics) and report.children[0].files

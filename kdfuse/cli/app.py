@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import typer
 
 from kdfuse.cli.doctor import doctor
+from kdfuse.cli.export import export
 from kdfuse.cli.measure import measure
 from kdfuse.cli.output import Failure, complain
 from kdfuse.cli.sync import sync
@@ -19,6 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(doctor)
+app.command()(export)
 app.command()(measure)
 app.command()(sync)
 app.command()(ui)

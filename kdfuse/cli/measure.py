@@ -1,4 +1,4 @@
-"""`kdfuse measure MODEL.keras`: how large, how fast and how good is it?"""
+"""`kdfuse measure MODEL.keras` or `MODEL.tflite`: how large, how fast and how good is it?"""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def measure(
-    model: Annotated[Path, typer.Argument(help="A .keras file. It is loaded in safe mode.")],
+    model: Annotated[Path, typer.Argument(help="A .keras file, loaded in safe mode, or a .tflite file.")],
     data: Annotated[
         str | None,
         typer.Option(
@@ -21,12 +21,18 @@ def measure(
     ] = None,
     latency: Annotated[bool, typer.Option(help="Also measure how long one row takes.")] = True,
 ) -> None:
-    """Show a model's parameters, bytes, multiply-accumulates and latency; with --data also its quality."""
+    """Show a model's parameters, bytes, multiply-accumulates and latency; with --data also its quality.
+
+    Of a .tflite file: bytes, gzip, the share of integer operations, and the latency of one row on one thread.
+    """
     if not model.is_file():
         raise Failure(f"`MODEL`: there is no file {model}.", 2)
     from kdfuse import runtime
 
     runtime.tensorflow()
+    if model.suffix == ".tflite":
+        _shown(_file(model, data, latency), model.name)
+        return
     from kdfuse.export.keras_file import load_model
 
     try:
@@ -34,10 +40,34 @@ def measure(
     except ValueError as error:
         raise Failure(str(error), 2) from error
     metrics = _with_data(loaded, data, latency) if data is not None else _alone(loaded, latency)
+    _shown(metrics, f"{model.name}: {loaded.name}")
+
+
+def _shown(metrics: dict[str, Any], title: str) -> None:
     from kdfuse.report import format_figure
 
     rows = [[name, format_figure(name, value)] for name, value in metrics.items() if value is not None]
-    show(["figure", "value"], rows, title=f"{model.name}: {loaded.name}")
+    show(["figure", "value"], rows, title=title)
+
+
+def _file(path: Path, data: str | None, latency: bool) -> dict[str, Any]:
+    import numpy as np
+
+    from kdfuse.export.lite_model import LiteModel
+    from kdfuse.measure.lite import file_figures, file_quality, lite_latency
+
+    try:
+        lite = LiteModel(path)
+    except ValueError as error:
+        raise Failure(str(error), 2) from error
+    found: dict[str, Any] = dict(file_figures(lite))
+    rows = [np.zeros([max(1, size) for size in tensor.shape], tensor.dtype) for tensor in lite.inputs]
+    example: Any = rows
+    if data is not None:
+        loaded = data_of(data)
+        found = {**file_quality(lite, loaded), **found}
+        example = loaded.example(1)
+    return {**found, **(lite_latency(lite, example) if latency else {})}
 
 
 def _alone(model: Any, latency: bool) -> dict[str, Any]:
@@ -69,10 +99,11 @@ def _example(model: Any) -> Any:
 def _with_data(model: Any, name: str, latency: bool) -> dict[str, Any]:
     from kdfuse.measure.measure import measure as measured
 
-    return dict(measured(model, _data(name), latency=latency).metrics)
+    return dict(measured(model, data_of(name), latency=latency).metrics)
 
 
-def _data(name: str) -> "Data":
+def data_of(name: str) -> "Data":
+    """The data set of this name, or that in an .npz file."""
     if name.endswith(".npz") or Path(name).is_file():
         return _from_file(Path(name))
     from kdfuse.datasets import load

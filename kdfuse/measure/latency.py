@@ -18,7 +18,8 @@ def latency(function: Callable[[Any], Any], example: Any, repeats: int = 200) ->
     After a warm-up it is called `repeats` times, or for half a second if that is over sooner (3 times at least).
 
     Args:
-        function: a model or any callable of one batch. A Keras model runs through one `tf.function`, traced before.
+        function: a model or any callable of one batch. A Keras model runs through one `tf.function`, traced before. Of what has a
+            method `prepare(inputs)`, as a `LiteModel` has, the call it gives is timed: the interpreter alone.
         example: a batch of inputs; its first row is used.
         repeats: calls at most.
 
@@ -29,14 +30,15 @@ def latency(function: Callable[[Any], Any], example: Any, repeats: int = 200) ->
         raise ValueError(f"`repeats`: expected at least 1. Received: {repeats}.")
     is_model = isinstance(function, keras.Model)
     row = keras.tree.map_structure(lambda value: _first_row(value, tensor=is_model), example)
-    call = compiled(function) if is_model else function
+    model_call = compiled(function) if is_model else function
+    call = function.prepare(row) if hasattr(function, "prepare") else lambda: _to_host(model_call(row))
     for _ in range(WARM_UP):
-        _to_host(call(row))
+        call()
     taken: list[float] = []
     end = time.perf_counter() + SECONDS
     while len(taken) < repeats and (len(taken) < 3 or time.perf_counter() < end):
         start = time.perf_counter()
-        _to_host(call(row))
+        call()
         taken.append((time.perf_counter() - start) * 1000)
     middle, high = np.percentile(taken, [50, 95])
     return {"latency/p50_ms": float(middle), "latency/p95_ms": float(high)}

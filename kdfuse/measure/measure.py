@@ -11,7 +11,7 @@ from kdfuse.data import Data
 from kdfuse.graph.heads import detect_head
 from kdfuse.graph.macs import count_macs
 from kdfuse.measure.latency import latency as timed
-from kdfuse.measure.predict import one_pass, runner
+from kdfuse.measure.predict import Pass, one_pass, runner
 from kdfuse.measure.predict import predict as predict
 from kdfuse.measure.quality import agreement, confusion, quality
 from kdfuse.measure.size import size
@@ -76,19 +76,10 @@ def measure(
             continue
         done = one_pass(model, split, run=run)
         found.outputs[split_name], found.marks[split_name] = done.outputs, done.mark
-        rows = list(_outputs(model, done.outputs, done.targets, done.weights, done.masks, data.task, found.head))
-        figures: dict[str, list[float]] = {}
-        for label, output, target, weights, task, one_head in rows:
-            where = f"{split_name}/{label}/" if label else f"{split_name}/"
-            for figure, value in quality(output, target, one_head, task, weights).items():
-                found.metrics[where + figure] = value
-                figures.setdefault(figure, []).append(value)
-        if any(row[0] for row in rows):
-            means = figures if len(rows) == 1 else [figure for figure in MEANS if figure in figures]
-            found.metrics |= {f"{split_name}/{figure}": float(np.mean(figures[figure])) for figure in means}
-        if len(rows) == 1 and _has_table(rows[0]):
-            _, output, target, _, _, one_head = rows[0]
-            found.tables = {f"confusion/{split_name}": confusion(output, target, one_head, data.class_names)}
+        figures, table = told(model, done, data, found.head)
+        found.metrics |= {f"{split_name}/{figure}": value for figure, value in figures.items()}
+        if table:
+            found.tables = {f"confusion/{split_name}": table}
     found.metrics |= size(model)
     macs = count_macs(model, example)
     if macs is not None:
@@ -96,6 +87,34 @@ def measure(
     if latency:
         found.metrics |= timed(model, example)
     return found
+
+
+def told(model: keras.Model, done: Pass, data: Data, head: Any) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    """The figures of quality of one pass over a split, and its confusion table.
+
+    Args:
+        model: whose outputs they are, or what a file was made from; it gives their names.
+        done: outputs, targets, weights and masks.
+        data: the task and the names of the classes.
+        head: of the model, or a structure for several outputs.
+
+    Returns:
+        `accuracy` and so on; for several outputs `<output>/accuracy` and the means. The table is empty where there is none.
+    """
+    rows = list(_outputs(model, done.outputs, done.targets, done.weights, done.masks, data.task, head))
+    found: dict[str, float] = {}
+    figures: dict[str, list[float]] = {}
+    for label, output, target, weights, task, one_head in rows:
+        for figure, value in quality(output, target, one_head, task, weights).items():
+            found[f"{label}/{figure}" if label else figure] = value
+            figures.setdefault(figure, []).append(value)
+    if any(row[0] for row in rows):
+        means = figures if len(rows) == 1 else [figure for figure in MEANS if figure in figures]
+        found |= {figure: float(np.mean(figures[figure])) for figure in means}
+    if len(rows) != 1 or not _has_table(rows[0]):
+        return found, []
+    _, output, target, _, _, one_head = rows[0]
+    return found, confusion(output, target, one_head, data.class_names)
 
 
 def agreement_with(measured_a: Measured, measured_b: Measured) -> dict[str, float]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import keras
 
 from kdfuse.graph.copy import copy_model
+from kdfuse.measure.coding import coded
 
 
 def size(model: keras.Model) -> dict[str, float]:
@@ -19,7 +20,8 @@ def size(model: keras.Model) -> dict[str, float]:
         model: a built model.
 
     Returns:
-        `size/parameters` (all weights, trainable or not), `size/nonzero` (those that are not 0), `size/keras_bytes` (a
+        `size/parameters` (all weights, trainable or not), `size/nonzero` (those that are not 0), `size/unique` (distinct values over
+        all kernels) and `size/huffman_bytes` (as Deep Compression counts: see `kdfuse.measure.coding`), `size/keras_bytes` (a
         `.keras` file without optimizer state) and `size/gzip_bytes` (that file compressed; it holds a date, so it varies
         by a few bytes). The last two are missing for a model that Keras cannot save.
     """
@@ -28,6 +30,8 @@ def size(model: keras.Model) -> dict[str, float]:
         "size/parameters": float(sum(math.prod(weight.shape) for weight in weights)),
         "size/nonzero": float(sum(int(keras.ops.count_nonzero(weight)) for weight in weights)),
     }
+    shared = coded(model)
+    found |= {"size/unique": float(shared.unique), "size/huffman_bytes": float(shared.bytes)}
     written = _file(model)
     if written is not None:
         packed = io.BytesIO()

@@ -9,6 +9,8 @@ import pytest
 
 from kdfuse import datasets
 from kdfuse.cli.app import main
+from kdfuse.export.lite_model import LiteModel
+from kdfuse.export.litert import save_litert, to_litert
 
 
 @pytest.fixture
@@ -70,3 +72,22 @@ def test_data_that_does_not_fit(model: Path, tmp_path: Path, capsys: pytest.Capt
         with pytest.raises(SystemExit) as raised:
             main(["measure", str(model), "--data", str(data)])
         assert raised.value.code in (1, 2) and message in capsys.readouterr().err
+
+
+def test_a_lite_file(model: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    data = datasets.load("digits")
+    assert data.test is not None
+    loaded = keras.saving.load_model(model)
+    path = save_litert(to_litert(loaded, quantize="int8", representative=data.example(64)), tmp_path / "small.tflite")
+    found = figures(capsys, str(path))
+    assert found["size/tflite_bytes"] == path.stat().st_size > found["size/tflite_gzip_bytes"] and found["size/integer_share"] == 1.0
+    assert 0 < found["latency/tflite_p50_ms"] <= found["latency/tflite_p95_ms"] and "tflite/accuracy" not in found
+    with_data = figures(capsys, str(path), "--data", "digits", "--no-latency")
+    x, y, _ = data.test.head(10**6)
+    assert with_data["tflite/accuracy"] == pytest.approx(float(np.mean(LiteModel(path)(x).argmax(-1) == y)), abs=1e-4)
+    assert "latency/tflite_p50_ms" not in with_data
+    path.write_bytes(path.read_bytes()[:-50])
+    with pytest.raises(SystemExit) as raised:
+        main(["measure", str(path)])
+    errors = capsys.readouterr().err
+    assert raised.value.code == 2 and "damaged" in errors and len(errors.splitlines()) == 1

@@ -52,3 +52,20 @@ def test_the_result_is_waited_for():
 def test_repeats():
     with pytest.raises(ValueError, match="`repeats`"):
         latency(lambda batch: batch, np.zeros((1, 1)), repeats=0)
+
+
+def test_what_can_be_prepared_is_timed_without_the_way_in_and_out():
+    class Prepared:
+        rows, calls = [], 0
+
+        def prepare(self, row):
+            self.rows.append(row.shape)
+            time.sleep(0.05)
+            return self.invoke
+
+        def invoke(self):
+            self.calls += 1
+
+    function = Prepared()
+    found = latency(function, np.zeros((5, 3)), repeats=20)
+    assert function.rows == [(1, 3)] and function.calls == 23 and found["latency/p95_ms"] < 40

@@ -38,7 +38,7 @@ def test_everything_of_a_classifier(data, digits):
     found = measure(model, data)
     assert found.head == "softmax"
     quality = {f"{split}/{name}" for split in ("validation", "test") for name in ("accuracy", "macro_f1", "log_loss", "ece")}
-    sizes = {"size/parameters", "size/nonzero", "size/keras_bytes", "size/gzip_bytes"}
+    sizes = {f"size/{name}" for name in ("parameters", "nonzero", "unique", "huffman_bytes", "keras_bytes", "gzip_bytes")}
     assert set(found.metrics) == quality | sizes | {"cost/macs", "latency/p50_ms", "latency/p95_ms"}
     assert all(figure(name) is not None and type(value) is float for name, value in found.metrics.items())
     x, y = digits

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from kdfuse.measure.coding import coded
 from kdfuse.measure.size import size
 
 
@@ -18,6 +19,9 @@ def test_counts_and_bytes(tmp_path):
     found = size(net)
     assert found["size/parameters"] == 20 * 50 + 50 + 4 * 50 + 50 * 3 + 3
     assert found["size/nonzero"] == 600 + 0 + (50 + 50) + 150 + 0  # biases, beta and means are 0
+    shared = coded(net)
+    assert (found["size/unique"], found["size/huffman_bytes"]) == (shared.unique, shared.bytes)
+    assert found["size/unique"] == 2 + 150 and found["size/huffman_bytes"] < 4 * found["size/parameters"] - 3000
     net.save(tmp_path / "m.keras")
     assert found["size/keras_bytes"] == (tmp_path / "m.keras").stat().st_size
     assert found["size/gzip_bytes"] == pytest.approx(len(gzip.compress((tmp_path / "m.keras").read_bytes(), 6)), abs=60)
@@ -49,4 +53,4 @@ def test_what_cannot_be_saved_has_no_bytes():
 
     net = Opaque(keras.layers.Dense(3))
     net(np.zeros((1, 2)))
-    assert size(net) == {"size/parameters": 9.0, "size/nonzero": 6.0}
+    assert size(net) == {"size/parameters": 9.0, "size/nonzero": 6.0, "size/unique": 6.0, "size/huffman_bytes": 36.0}
