@@ -10,6 +10,28 @@ if TYPE_CHECKING:
     from kdfuse import datasets as datasets
     from kdfuse import models as models
     from kdfuse import runtime as runtime
+    from kdfuse.compress.cluster import Cluster as Cluster
+    from kdfuse.compress.criteria.activation import ActivationImportance as ActivationImportance
+    from kdfuse.compress.criteria.apoz import APoZ as APoZ
+    from kdfuse.compress.criteria.batch_norm_scale import BatchNormScale as BatchNormScale
+    from kdfuse.compress.criteria.magnitude import Magnitude as Magnitude
+    from kdfuse.compress.criteria.norms import L1 as L1
+    from kdfuse.compress.criteria.norms import L2 as L2
+    from kdfuse.compress.criteria.random import RandomImportance as RandomImportance
+    from kdfuse.compress.criteria.taylor import Taylor as Taylor
+    from kdfuse.compress.criteria.threshold import Threshold as Threshold
+    from kdfuse.compress.criteria.units import UnitCriterion as UnitCriterion
+    from kdfuse.compress.criteria.wanda import Wanda as Wanda
+    from kdfuse.compress.depth import ShrinkDepth as ShrinkDepth
+    from kdfuse.compress.patterns import Block as Block
+    from kdfuse.compress.patterns import NofM as NofM
+    from kdfuse.compress.prune import Prune as Prune
+    from kdfuse.compress.quantize import Quantize as Quantize
+    from kdfuse.compress.quantize_aware import QuantizeAware as QuantizeAware
+    from kdfuse.compress.schedules import ConstantSparsity as ConstantSparsity
+    from kdfuse.compress.schedules import IterativeSparsity as IterativeSparsity
+    from kdfuse.compress.schedules import PolynomialSparsity as PolynomialSparsity
+    from kdfuse.compress.shrink import Shrink as Shrink
     from kdfuse.data import Data as Data
     from kdfuse.distill.assistants import AssistantChain as AssistantChain
     from kdfuse.distill.cache import Cache as Cache
@@ -36,8 +58,10 @@ if TYPE_CHECKING:
     from kdfuse.distill.schedules import Schedule as Schedule
     from kdfuse.distill.schedules import Stop as Stop
     from kdfuse.distill.self_distill import SelfDistill as SelfDistill
+    from kdfuse.export.export import export_model as export_model
     from kdfuse.export.keras_file import load_model as load_model
     from kdfuse.export.keras_file import save_model as save_model
+    from kdfuse.export.lite_model import LiteModel as LiteModel
     from kdfuse.fitting.decay import Constant as Constant
     from kdfuse.fitting.decay import Cosine as Cosine
     from kdfuse.fitting.decay import Exponential as Exponential
@@ -60,6 +84,28 @@ _NAMES = {
     "datasets": "kdfuse.datasets",
     "models": "kdfuse.models",
     "runtime": "kdfuse.runtime",
+    "Cluster": "kdfuse.compress.cluster:Cluster",
+    "ActivationImportance": "kdfuse.compress.criteria.activation:ActivationImportance",
+    "APoZ": "kdfuse.compress.criteria.apoz:APoZ",
+    "BatchNormScale": "kdfuse.compress.criteria.batch_norm_scale:BatchNormScale",
+    "Magnitude": "kdfuse.compress.criteria.magnitude:Magnitude",
+    "L1": "kdfuse.compress.criteria.norms:L1",
+    "L2": "kdfuse.compress.criteria.norms:L2",
+    "RandomImportance": "kdfuse.compress.criteria.random:RandomImportance",
+    "Taylor": "kdfuse.compress.criteria.taylor:Taylor",
+    "Threshold": "kdfuse.compress.criteria.threshold:Threshold",
+    "UnitCriterion": "kdfuse.compress.criteria.units:UnitCriterion",
+    "Wanda": "kdfuse.compress.criteria.wanda:Wanda",
+    "ShrinkDepth": "kdfuse.compress.depth:ShrinkDepth",
+    "Block": "kdfuse.compress.patterns:Block",
+    "NofM": "kdfuse.compress.patterns:NofM",
+    "Prune": "kdfuse.compress.prune:Prune",
+    "Quantize": "kdfuse.compress.quantize:Quantize",
+    "QuantizeAware": "kdfuse.compress.quantize_aware:QuantizeAware",
+    "ConstantSparsity": "kdfuse.compress.schedules:ConstantSparsity",
+    "IterativeSparsity": "kdfuse.compress.schedules:IterativeSparsity",
+    "PolynomialSparsity": "kdfuse.compress.schedules:PolynomialSparsity",
+    "Shrink": "kdfuse.compress.shrink:Shrink",
     "Data": "kdfuse.data:Data",
     "AssistantChain": "kdfuse.distill.assistants:AssistantChain",
     "Cache": "kdfuse.distill.cache:Cache",
@@ -86,8 +132,10 @@ _NAMES = {
     "Schedule": "kdfuse.distill.schedules:Schedule",
     "Stop": "kdfuse.distill.schedules:Stop",
     "SelfDistill": "kdfuse.distill.self_distill:SelfDistill",
+    "export_model": "kdfuse.export.export:export_model",
     "load_model": "kdfuse.export.keras_file:load_model",
     "save_model": "kdfuse.export.keras_file:save_model",
+    "LiteModel": "kdfuse.export.lite_model:LiteModel",
     "Constant": "kdfuse.fitting.decay:Constant",
     "Cosine": "kdfuse.fitting.decay:Cosine",
     "Exponential": "kdfuse.fitting.decay:Exponential",

@@ -1,0 +1,1 @@
+"""Compression: pruning, shrinking, quantization and clustering, each a technique."""

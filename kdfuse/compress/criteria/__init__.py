@@ -1,0 +1,1 @@
+"""Criteria: what decides which weights, units or layers go."""
