@@ -87,7 +87,6 @@ def run(net, data, seed, split):
     def told(model, report):
         return {
             "error": 100 * (1 - report.metrics[f"{split}/accuracy"]),
-            "kernels_left": 1 - report.metrics.get("prune/sparsity", 0.0),
             "nonzero": report.metrics["size/nonzero"],
             "parameters": report.metrics["size/parameters"],
             "bytes": report.metrics["size/huffman_bytes"],

@@ -47,6 +47,8 @@ FIGURES = {
     "latency/tflite_p50_ms": Figure("LiteRT latency", "lower", "ms"),
     "latency/tflite_p95_ms": Figure("LiteRT latency p95", "lower", "ms"),
     "tflite/agreement": Figure("agreement", "higher", "share"),
+    "quantization/difference": Figure("difference to the file", "lower", "number"),
+    "cluster/most_values": Figure("values of a kernel", "lower", "count"),
     "prune/sparsity": Figure("sparsity", "higher", "share"),
     "shrink/units": Figure("units left", "lower", "share"),
     "shrink/parameters": Figure("parameters left", "lower", "share"),

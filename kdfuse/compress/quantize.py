@@ -5,7 +5,7 @@ from collections.abc import Callable
 import keras
 import numpy as np
 
-from kdfuse import recording
+from kdfuse.compress.bridged import lite_path
 from kdfuse.compress.quantize_kernels import halve, write_back
 from kdfuse.compress.quantize_search import four_bits, search
 from kdfuse.data import Data
@@ -14,7 +14,6 @@ from kdfuse.export.lite_model import LiteModel
 from kdfuse.export.litert import save_litert, to_litert
 from kdfuse.graph.copy import copy_model
 from kdfuse.graph.heads import detect_head
-from kdfuse.home import home
 from kdfuse.measure.quality import quality
 from kdfuse.settings import choose, settings
 from kdfuse.technique import Result, Technique
@@ -59,8 +58,7 @@ class Quantize(Technique):
 
     def apply(self, model: keras.Model, data: Data) -> Result:
         student = copy_model(model, data.example(2))
-        run = recording.current()
-        path = home("files", run.id if run is not None else "unrecorded", f"{student.name}.tflite")
+        path = lite_path(student)
         result = Result(student, files={"tflite": path}, baselines={"before": model})
         if self.kind in ("int4", "mixed"):
             written = self._by_operation(student, data, result)

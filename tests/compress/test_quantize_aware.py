@@ -86,7 +86,7 @@ def test_the_default_is_as_good_as_the_float_model_and_wholly_int8(convnet: kera
     made, report = QuantizeAware()(convnet, data)
     assert fingerprint(convnet) == before
     assert report["test/accuracy"] >= history - 0.01 and lite_accuracy(report, data) >= history - 0.01
-    assert report["quantization/integer_operations"] == 1.0 and report["quantization/difference"] < 0.05
+    assert report["size/integer_share"] == 1.0 and report["quantization/difference"] < 0.05
     assert report.files["tflite"].stat().st_size < 20_000
     assert [layer.name for layer in made.layers] == [
         layer.name for layer in convnet.layers
@@ -142,7 +142,7 @@ def test_layers_can_stay_in_float(mlp: keras.Model, data: Data) -> None:
     _, report = QuantizeAware(FAST, skip=("head",))(mlp, data)
     types = {row["layer"]: row["type"] for row in report.tables["quantization"]}
     assert types == {"one": "int8", "head": "float"} and any("head (Dense)" in note for note in report.notes)
-    assert report["quantization/integer_operations"] < 1.0
+    assert report["size/integer_share"] < 1.0
     with pytest.raises(ValueError, match="`skip`.*'nobody'"):
         QuantizeAware(FAST, skip=("nobody",))(mlp, data)
 
@@ -240,6 +240,4 @@ def test_other_kinds_of_models_convert(name: str) -> None:
         model = getattr(kf.models, name)(data)
     _, report = QuantizeAware(FAST)(model, data)
     assert report["quantization/difference"] < 0.05
-    assert tf.io.gfile.exists(str(report.files["tflite"])) and report["quantization/integer_operations"] >= (
-        0.6 if name == "separable" else 0.0
-    )
+    assert tf.io.gfile.exists(str(report.files["tflite"])) and report["size/integer_share"] >= (0.6 if name == "separable" else 0.0)
