@@ -80,7 +80,7 @@ def test_the_same_arithmetic_as_keras_fit():
         {"class_weight": {0: 5.0}}, {"class_weight": "balanced"}, {"precision": "mixed_bfloat16"}, {"seed": 1},
         {"stopping": Stopping(monitor="train/accuracy", min_delta=1.0, patience=1)},
     ],
-    ids=str,
+    ids=lambda change: next(iter(change)),
 )  # fmt: skip
 def test_each_setting_changes_the_result(change):
     one_hot = np.eye(10, dtype="float32")[Y[:300]]
