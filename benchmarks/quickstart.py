@@ -1,8 +1,9 @@
-"""The quickstart over five seeds: a convolutional teacher, a student of 2 x 30 units, and the same student without the teacher.
+"""The quickstart over five seeds.
 
-The validation split, the models and the order of training differ from seed to seed, the test rows do not; the settings are those of
-`recipes/quickstart.py`. Temperature and size of the student were chosen on validation splits of four seeds; a convolutional teacher
-on all labels replaced a dense one on 300 after a single test table of that one had been seen.
+A convolutional teacher, a student of 2 x 30 units, the same student without the teacher, the student pruned in an int8 file, and the
+teacher with half of its units. The validation split, the models and the order of training differ from seed to seed, the test rows do
+not; the settings are those of `recipes/quickstart.py`. Temperature and size of the student were chosen on validation splits of four
+seeds; a convolutional teacher on all labels replaced a dense one on 300 after a single test table of that one had been seen.
 
     python benchmarks/quickstart.py [--seeds 0 1 2 3 4]
 """
@@ -18,7 +19,12 @@ import common
 import kdfuse as kf
 
 NAME = "quickstart"
-FIGURES = ("test/accuracy", "test/macro_f1", "test/log_loss", "kd/agreement", "size/parameters", "size/keras_bytes", "cost/macs")
+FIGURES = ("test/accuracy", "test/macro_f1", "test/log_loss", "kd/agreement", "size/parameters", "size/nonzero", "size/keras_bytes",
+           "cost/macs")  # fmt: skip
+ROWS = {
+    "teacher": "teacher, convolutional", "half": "teacher, half of its units removed", "student": "student 2x30, distilled",
+    "control": "student 2x30, labels alone", "file": "student, 80 % zeros, int8: the LiteRT file",
+}  # fmt: skip
 
 
 def run_seed(seed):
@@ -28,24 +34,30 @@ def run_seed(seed):
     distill = kf.Distill(
         teacher, losses=[kf.SoftTargets(4.0)], label_weight=0.1, training=kf.Train(epochs=60, seed=seed), control=True
     )  # fmt: skip
-    _, report = distill(kf.models.mlp(data, units=(30, 30), seed=seed), data)
-    return {row["model"]: {name: row[name] for name in FIGURES} for row in report.rows()}
+    student, report = distill(kf.models.mlp(data, units=(30, 30), seed=seed), data)
+    again = kf.Distill(teacher, label_weight=0.1, training=kf.Train(epochs=30, seed=seed))
+    aware = kf.QuantizeAware(training=kf.Train(epochs=3, learning_rate=1e-4, seed=seed))
+    _, small = kf.Chain([kf.Prune(0.8, training=again), aware])(student, data)
+    _, half = kf.Shrink(keep=0.5, training=again)(teacher, data)
+    file = {**small.metrics, **{f"test/{name}": small.metrics[f"tflite/{name}"] for name in ("accuracy", "macro_f1", "log_loss")}}
+    file["size/keras_bytes"] = file["size/tflite_bytes"]
+    found = {**{row["model"]: row for row in report.rows()}, "file": file, "half": half.metrics}
+    return {model: {name: found[model][name] for name in FIGURES if name in found[model]} for model in ROWS}
 
 
 def table(results):
     rows = []
-    for model, text in (
-        ("teacher", "teacher, convolutional"),
-        ("student", "student 2x30, distilled"),
-        ("control", "student 2x30, labels alone"),
-    ):
-        found = {name: [seed[model][name] for seed in results["seeds"].values()] for name in FIGURES}
+    for model, text in ROWS.items():
+        found = {
+            name: [seed[model][name] for seed in results["seeds"].values()]
+            for name in FIGURES
+            if all(name in seed[model] for seed in results["seeds"].values())
+        }
         shares = [common.spread([100 * value for value in found[name]]) for name in FIGURES[:2]]
+        agreement = common.spread([100 * value for value in found["kd/agreement"]]) if "kd/agreement" in found else ""
         sizes = [f"{found[name][0]:,.0f}" for name in FIGURES[4:]]
-        rows.append(
-            [text, *shares, common.spread(found["test/log_loss"], 3), common.spread([100 * v for v in found["kd/agreement"]]), *sizes]
-        )
-    header = ["digits", "accuracy %", "macro F1 %", "log loss", "agreement %", "parameters", "bytes", "MACs"]
+        rows.append([text, *shares, common.spread(found["test/log_loss"], 3), agreement, *sizes])
+    header = ["digits", "accuracy %", "macro F1 %", "log loss", "agreement %", "parameters", "nonzero", "bytes", "MACs"]
     note = f"Test split, mean ± sd over {len(results['seeds'])} seeds"
     return f"{common.markdown(header, rows)}\n\n{note} (`benchmarks/quickstart.py`)."
 

@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from kdfuse.fitting.stopping import Stopping as Stopping
     from kdfuse.recording import silence as silence
     from kdfuse.report import Report as Report
+    from kdfuse.report import format_table as format_table
     from kdfuse.seeds import repeat as repeat
     from kdfuse.technique import Chain as Chain
     from kdfuse.technique import Technique as Technique
@@ -145,6 +146,7 @@ _NAMES = {
     "Stopping": "kdfuse.fitting.stopping:Stopping",
     "silence": "kdfuse.recording:silence",
     "Report": "kdfuse.report:Report",
+    "format_table": "kdfuse.report:format_table",
     "repeat": "kdfuse.seeds:repeat",
     "Chain": "kdfuse.technique:Chain",
     "Technique": "kdfuse.technique:Technique",
@@ -153,7 +155,7 @@ _NAMES = {
     "Train": "kdfuse.train:Train",
 }
 
-_LIGHT = {"datasets", "runtime", "Data", "silence", "Report", "track"}
+_LIGHT = {"datasets", "runtime", "Data", "silence", "Report", "format_table", "track"}
 """Names that load neither Keras nor TensorFlow."""
 
 __all__ = ["__version__", *_NAMES]

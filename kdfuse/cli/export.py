@@ -13,6 +13,7 @@ def export(
     model: Annotated[Path, typer.Argument(help="A .keras file. It is loaded in safe mode.")],
     out: Annotated[Path, typer.Argument(help="model.tflite, model.onnx, or a folder for a SavedModel.")],
     quantize: Annotated[str | None, typer.Option(help="For .tflite: dynamic, float16 or int8 (which needs --data).")] = None,
+    sparse: Annotated[bool, typer.Option(help="For .tflite: store kernels of mostly zeros without their zeros.")] = False,
     data: Annotated[
         str | None,
         typer.Option(help="Rows to find int8 ranges with and to check on: a data set's name (digits, mnist, …), or an .npz file."),
@@ -28,7 +29,7 @@ def export(
     from kdfuse.export.keras_file import load_model
 
     try:
-        path, difference = exported(load_model(model), out, quantize=quantize, data=None if data is None else data_of(data))
+        path, difference = exported(load_model(model), out, quantize=quantize, sparse=sparse, data=None if data is None else data_of(data))
     except (ValueError, ImportError) as error:
         raise Failure(str(error), 2) from error
     agreement = "" if difference.agreement is None else f", agreement {difference.agreement:.1%}"

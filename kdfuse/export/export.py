@@ -30,6 +30,7 @@ def export_model(
     *,
     format: str = "auto",
     quantize: str | None = None,
+    sparse: bool = False,
     data: Any = None,
     tolerance: float | None = None,
 ) -> Path:
@@ -40,6 +41,8 @@ def export_model(
         path: `model.tflite`, `model.onnx`, `model.keras`, or a folder for a SavedModel. Folders are made.
         format: `"litert"`, `"onnx"`, `"keras"`, `"saved_model"`; `"auto"` is what the path's ending says.
         quantize: for LiteRT: None, `"dynamic"`, `"float16"` or `"int8"`; int8 needs `data`.
+        sparse: for LiteRT: kernels of mostly zeros are stored without their zeros: smaller, and faster where the zeros of a Dense layer
+            lie in blocks (`Prune(0.9, pattern=Block(16, 1))`).
         data: a `Data`, or a batch of inputs. The file is compared on rows of the validation split, else of the training split; int8
             ranges come from 256 rows of the training split. Without it, the file is compared on random inputs.
         tolerance: the largest difference allowed, as a share of an output's largest number (at least 1). By default 1e-4; 2e-2 for
@@ -53,7 +56,7 @@ def export_model(
             An earlier file at `path` is then as it was, and nothing else is left behind.
         ImportError: ONNX without the extra `onnx`.
     """
-    return exported(model, path, format=format, quantize=quantize, data=data, tolerance=tolerance)[0]
+    return exported(model, path, format=format, quantize=quantize, sparse=sparse, data=data, tolerance=tolerance)[0]
 
 
 def exported(
@@ -62,6 +65,7 @@ def exported(
     *,
     format: str = "auto",
     quantize: str | None = None,
+    sparse: bool = False,
     data: Any = None,
     tolerance: float | None = None,
 ) -> tuple[Path, Difference]:
@@ -74,6 +78,8 @@ def exported(
         raise ValueError(
             f"`quantize`: expected None for the format {kind!r}. Received: {quantize!r}. Only LiteRT files are quantized here."
         )
+    if sparse and kind != "litert":
+        raise ValueError(f"`sparse`: expected False for the format {kind!r}. Received: {sparse!r}. Only LiteRT stores kernels sparse.")
     inputs = _inputs(model, data)
     expected = keras.tree.map_structure(_array, in_float32(model, inputs)(inputs, training=False))
     with atomic_folder(target) if kind == "saved_model" else atomic(target) as temporary:
@@ -81,7 +87,7 @@ def exported(
             rows = data.example(RANGE_ROWS) if isinstance(data, Data) else data
             if quantize == "int8" and rows is None:
                 raise ValueError("`data`: expected a Data or a batch of inputs for quantize='int8', to find ranges with. Received: None.")
-            save_litert(to_litert(model, quantize=quantize, representative=rows, example=inputs), temporary)
+            save_litert(to_litert(model, quantize=quantize, representative=rows, example=inputs, sparse=sparse), temporary)
         elif kind == "saved_model":
             save_saved_model(model, temporary, example=inputs)
         elif kind == "onnx":

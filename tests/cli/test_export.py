@@ -25,7 +25,7 @@ def run(*arguments: str) -> int:
     return int(raised.value.code or 0)
 
 
-@pytest.mark.parametrize("options", [["m.tflite"], ["m.tflite", "--quantize", "int8", "--data", "digits"], ["m"]])
+@pytest.mark.parametrize("options", [["m.tflite", "--sparse"], ["m.tflite", "--quantize", "int8", "--data", "digits"], ["m"]])
 def test_a_file_is_written_and_told(model: Path, options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out" / options[0]
     assert run(str(model), str(out), *options[1:]) == 0

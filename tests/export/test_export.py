@@ -43,6 +43,16 @@ def test_quantized(model, data, tmp_path, quantize):
     assert small < export_model(model, path).stat().st_size
 
 
+def test_zeros_are_left_out_of_a_sparse_file(data, tmp_path):
+    keras.utils.set_random_seed(0)
+    sparse = keras.Sequential([keras.Input((64,)), layers.Dense(64, activation="relu"), layers.Dense(10, activation="softmax")])
+    kernel = sparse.layers[0].kernel
+    kernel.assign(kernel.numpy() * (np.random.default_rng(0).random(kernel.shape) < 0.05))
+    stored, difference = exported(sparse, tmp_path / "sparse.tflite", sparse=True, data=data)
+    assert difference.largest < 1e-6
+    assert stored.stat().st_size < 0.7 * export_model(sparse, tmp_path / "dense.tflite", data=data).stat().st_size
+
+
 def test_ranges_come_from_the_training_rows(model, data, tmp_path, monkeypatch):
     seen = {}
     real = export_file.to_litert
@@ -108,6 +118,7 @@ def test_a_low_agreement_is_told(model, data, tmp_path, monkeypatch):
         ("m.onnx", {"format": "litert"}, "expected a name that ends in .tflite for the format 'litert'"),
         ("m", {"format": "lite"}, "`format`: expected one of"),
         ("m.keras", {"quantize": "int8"}, "`quantize`: expected None for the format 'keras'"),
+        ("m.onnx", {"sparse": True}, "`sparse`: expected False for the format 'onnx'"),
         ("m.tflite", {"quantize": "int8"}, "`data`: expected a Data or a batch of inputs for quantize='int8'"),
         ("m.tflite", {"quantize": "int7"}, "`quantize`: expected one of"),
     ],
