@@ -195,6 +195,7 @@ class Train(Technique):
                 if sys.stderr.isatty() and os.environ.get("KDFUSE_PROGRESS", "") != "off":
                     hooks.append(Progress(model.name, self.epochs, steps))
                 self._run(fitted, data, hooks, start, steps, any(getattr(stop, "stopped", False) for stop in stops))
+        history.close()
         notes = [f"Resumed at epoch {start + 1} of {self.epochs}."] if start else []
         notes += ["Another process is making the same run: this one keeps no checkpoints."] if shelf.taken else []
         if not data.indexable:

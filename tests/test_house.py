@@ -39,7 +39,7 @@ GUESTS = {
     "numpy": EVERYWHERE, "keras": EVERYWHERE, "tensorflow": EVERYWHERE,
     "h5py": {"export", "fitting"}, "ml_dtypes": {"fitting"},
     "ai_edge_litert": {"export"}, "ai_edge_quantizer": {"export"},
-    "sklearn": {"labels", "splits", "data", "datasets", "measure", "search"},
+    "sklearn": {"labels", "splits", "data", "datasets", "measure", "ensemble", "search"}, "scipy": {"ensemble"},
     "tf_keras": {"bridge"}, "tensorflow_model_optimization": {"bridge"},
     "optuna": {"search"}, "joblib": {"search"},
     "mlflow": {"tracking"}, "matplotlib": {"tracking"},

@@ -44,7 +44,6 @@ class LiteModel:
         self._threads = threads
         try:
             self._interpreter = self._made()
-            self._interpreter.allocate_tensors()
         except Exception as error:
             raise ValueError(f"`source`: {self._name}: LiteRT does not load the model: {_line(error)}") from error
         self._in_parts = any(not tensor.shape or tensor.shape[0] != -1 for tensor in self._file.inputs)
@@ -116,7 +115,9 @@ class LiteModel:
         from ai_edge_litert.interpreter import Interpreter
 
         with quiet():
-            return Interpreter(model_content=self.data, num_threads=self._threads)
+            interpreter = Interpreter(model_content=self.data, num_threads=self._threads)
+            interpreter.allocate_tensors()  # tells of its delegate
+        return interpreter
 
     @property
     def _part(self) -> int:

@@ -27,6 +27,12 @@ class History(keras.callbacks.Callback):
         self.values: dict[str, list[float]] = {}
         self.validated = validated
         self.run = recording.current()
+        self.before = self.run.counts.get("epochs", 0) if self.run is not None else 0
+
+    def close(self) -> None:
+        """After the last epoch: the run's next training, of a later round, is logged behind this one."""
+        if self.run is not None:
+            self.run.counts["epochs"] = self.before + max(map(len, self.values.values()), default=0)
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         values = {curve(name): float(np.asarray(value)) for name, value in (logs or {}).items() if np.ndim(value) == 0}
@@ -34,7 +40,7 @@ class History(keras.callbacks.Callback):
         for name, value in values.items():
             self.values.setdefault(name, []).append(value)
         if self.run is not None:
-            self.run.log(values, step=epoch)
+            self.run.log(values, step=self.before + epoch)
 
     def get_state(self) -> tuple[dict[str, Any], list[np.ndarray]]:
         return {"values": self.values}, []

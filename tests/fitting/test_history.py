@@ -22,3 +22,15 @@ def test_one_event_an_epoch_with_every_curve():
     assert set(logs[0][1]) == {"train/loss", "train/mae", "validation/loss", "validation/mae", "train/learning_rate"}
     assert history.values["train/learning_rate"] == [0.25, 0.25]
     assert history.values["train/loss"] == [values["train/loss"] for _, values, _, _ in logs]
+
+
+def test_a_second_training_of_a_run_is_logged_behind_the_first():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    memory = recording.Memory()
+    with recording.use(memory), recording.run("r"):
+        for epochs in (2, 3):
+            history = History(False)
+            model.fit(np.ones((4, 2)), np.ones((4, 1)), epochs=epochs, verbose=0, callbacks=[history])
+            history.close()
+    assert [arguments[2] for hook, arguments in memory.events if hook == "log"] == [0, 1, 2, 3, 4]

@@ -1,0 +1,125 @@
+"""The accuracy of a committee at a third of its cost: a small network answers, and asks the committee where it is unsure.
+
+MNIST with 10,000 labelled images and spoken digits: five convolutional networks of different seeds, averaged, are the committee; a
+network of 5 to 8 % of one member's MACs stands before it. Thresholds are chosen on validation, for the committee's accuracy there. Per
+seed: accuracy on test of the small network, the best member (by validation), the committee and the cascade; mean MACs at the exit rates
+on test; time of the whole test split in batches of 1 and of 256, in rounds that take turns, as a ratio to the committee's.
+
+    python benchmarks/cascade.py [--seeds 0 1 2] [--data mnist "spoken digits"]
+    python benchmarks/cascade.py --quick       one seed, few epochs; nothing is kept
+    python benchmarks/cascade.py --table       only write the table of the README from the committed results
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import common
+import tensorflow as tf
+
+import kdfuse as kf
+
+NAME, MEMBERS, ROUNDS = "cascade", 5, 7
+SETS = {
+    "MNIST, 10,000 labels": {"load": ("mnist", {"labels": 10_000}), "epochs": 15, "small": (4, 8), "large": (32, 64)},
+    "spoken digits": {"load": ("spoken_digits", {}), "epochs": 30, "small": (4, 8), "large": (32, 64)},
+}
+BATCHES = {1: 300, 256: None}
+"""Rows of test that are timed, by the size of a batch; None for all."""
+
+
+def run(settings, seed, quick):
+    name, options = settings["load"]
+    data = kf.datasets.load(name, seed=seed, **options)
+    training = kf.Train(epochs=2 if quick else settings["epochs"], batch_size=64, decay="cosine", seed=seed)
+
+    def member(filters, number, units=()):
+        return training(kf.models.convnet(data, filters=filters, units=units, dropout=0.3, seed=100 * seed + number), data)
+
+    small, small_report = member(settings["small"], 99)
+    members = [member(settings["large"], number, (64,)) for number in range(MEMBERS)]
+    best = max((report for _, report in members), key=lambda report: report.metrics["validation/accuracy"])
+    committee, committee_report = kf.Parallel()([model for model, _ in members], data)
+    cascade, cascade_report = kf.Cascade(target="accuracy")([small, committee], data)
+    reports = {"small": small_report, "best member": best, "committee": committee_report, "cascade": cascade_report}
+    found = {
+        row: {figure: one.metrics[figure] for figure in ("test/accuracy", "test/log_loss", "cost/macs")} for row, one in reports.items()
+    }
+    for row, ratios in timed({"small": small, "committee": committee, "cascade": cascade}, data).items():
+        found[row]["time"] = ratios
+    return found
+
+
+def timed(models, data):
+    """For each model and batch size the share of the committee's time, the median of rounds that take turns."""
+    x, shares = data.test.head(10**9)[0], {row: {} for row in models}
+    for size, count in BATCHES.items():
+        rows = x[:count]
+        calls = {row: tf.function(lambda batch, model=model: model(batch, training=False)) for row, model in models.items()}
+        seconds = {row: [] for row in models}
+        for place in range(ROUNDS + 1):
+            for row in [*models][place % len(models) :] + [*models][: place % len(models)]:
+                begun = time.perf_counter()
+                for start in range(0, len(rows) - size + 1, size):
+                    calls[row](tf.constant(rows[start : start + size])).numpy()
+                if place:  # the first round traces
+                    seconds[row].append(time.perf_counter() - begun)
+        for row in models:
+            shares[row][str(size)] = statistics.median(own / base for own, base in zip(seconds[row], seconds["committee"], strict=True))
+    return shares
+
+
+def table(results):
+    lines = []
+    for name, seeds in results.items():
+        if name not in SETS:
+            continue
+        found = list(seeds.values())
+        for row in found[0]["found"]:
+            own = [seed["found"][row] for seed in found]
+            macs = statistics.mean(one["cost/macs"] / seed["found"]["committee"]["cost/macs"] for one, seed in zip(own, found, strict=True))
+            times = [f"{statistics.mean(one['time'][str(size)] for one in own):.2f}" if "time" in own[0] else "" for size in BATCHES]
+            accuracy = common.spread([100 * one["test/accuracy"] for one in own], 2)
+            lines.append([name, row, accuracy, common.spread([one["test/log_loss"] for one in own], 3), f"{macs:.3f}", *times])
+    header = [
+        "data",
+        "model",
+        "test accuracy %",
+        "log loss",
+        "share of the committee's MACs",
+        *(f"of its time, batch {size}" for size in BATCHES),
+    ]
+    count = max((len(seeds) for name, seeds in results.items() if name in SETS), default=0)
+    note = f"Mean ± sd over {count} seeds; MACs of a cascade at the exit rates on test"
+    return f"{common.markdown(header, lines)}\n\n{note} (`benchmarks/{NAME}.py`)."
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for flag in ("--quick", "--table"):
+        parser.add_argument(flag, action="store_true")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--data", nargs="+", default=list(SETS), choices=list(SETS))
+    chosen = parser.parse_args()
+    for name in chosen.data if not chosen.table else ():
+        for seed in chosen.seeds[:1] if chosen.quick else chosen.seeds:
+            settings = json.loads(json.dumps(SETS[name]))
+            done = {} if chosen.quick else common.load(NAME).get(name, {}).get(str(seed), {})
+            if done.get("settings") != settings:
+                with kf.silence():
+                    done = {"settings": settings, "found": run(SETS[name], seed, chosen.quick)}
+                if not chosen.quick:
+                    results = common.load(NAME)
+                    common.save(NAME, {**results, name: {**results.get(name, {}), str(seed): done}})
+            print(f"{name}, seed {seed}: {json.dumps(done['found'])}", flush=True)
+    if not chosen.quick:
+        common.into_readme(NAME, table(common.load(NAME)))
+
+
+if __name__ == "__main__":
+    main()
