@@ -65,7 +65,7 @@ NETS = {
         "sparsity": 0.922, "layers": {"dense_2": 0.91, "logits": 0.74}, "clusters": 16,
     },
     "LeNet-5": {
-        "build": lenet_5, "data": "mnist", "epochs": (15, 20, 5), "rate": 1e-3, "shift": 0.07,
+        "build": lenet_5, "data": "mnist", "epochs": (20, 30, 8), "rate": 1e-3, "shift": 0.07,
         "sparsity": 0.92, "layers": {"conv_1": 0.34, "conv_2": 0.88, "logits": 0.81}, "clusters": 32,
     },
     "spoken digits": {

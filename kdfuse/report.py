@@ -54,6 +54,10 @@ FIGURES = {
     "shrink/parameters": Figure("parameters left", "lower", "share"),
     "shrink/macs": Figure("MACs left", "lower", "share"),
     "kd/agreement": Figure("agreement", "higher", "share"),
+    "ensemble/disagreement": Figure("disagreement", "higher", "share"),
+    "ensemble/double_fault": Figure("double fault", "lower", "share"),
+    "ensemble/oracle": Figure("some member right", "higher", "share"),
+    "ensemble/error_correlation": Figure("error correlation", "lower", "number"),
 }
 """Figures of a model as a whole."""
 

@@ -1,12 +1,9 @@
 """The one law: a technique takes a model (or models, or a builder) and data, and returns a model (or models) and a report."""
 
 import dataclasses
-import hashlib
 import itertools
-import json
-import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
@@ -15,8 +12,8 @@ import keras
 
 from kdfuse import recording, runtime
 from kdfuse.data import Data
-from kdfuse.graph.fingerprint import fingerprint, leaf
-from kdfuse.home import home
+from kdfuse.graph.fingerprint import leaf
+from kdfuse.keys import forget, named_models, run_key
 from kdfuse.measure.lite import is_lite, measure_lite
 from kdfuse.measure.measure import Measured, mean_agreement, measure
 from kdfuse.report import Report, best, differences, means, paired, without_deltas
@@ -133,7 +130,7 @@ class Technique:
     def tags(self, model: Any, data: Data) -> dict[str, str]:
         """Tags of the run: its data, and the runs that made its input models and the models among its settings."""
         given = {"model": model, **{name: getattr(self, name) for name in field_names(self)}}
-        made = {f"{name}_run": _made_by[one] for name, one in _named_models(given) if one in _made_by}
+        made = {f"{name}_run": _made_by[one] for name, one in named_models(given) if one in _made_by}
         return {"data": data.name, "data_fingerprint": data.fingerprint or "not indexable", **made}
 
     def record(self, result: Result, data: Data, run: recording.Run) -> None:
@@ -186,7 +183,12 @@ class Technique:
         if isinstance(result.model, tuple):
             report.metrics.update(means([one.metrics for one in found.values()]))
             report.notes.insert(0, f"The figures are those of {chosen}, {how} of {len(found)} models; `mean/` is over all of them.")
+        if isinstance(measured, Measured):
+            self.compare(report, measured, beside)
         return report
+
+    def compare(self, report: Report, measured: Measured, beside: Mapping[str, Measured]) -> None:
+        """Add to the report what only this family of techniques says of its result beside the baselines. By default nothing."""
 
 
 @settings
@@ -261,38 +263,6 @@ def check_call(owner: str, model: Any, data: Any) -> None:
             f"`data` of {owner}: expected a kdfuse.Data. Received: {type(data).__name__}. "
             "Wrap it: kdfuse.Data(train=(x, y), validation=0.1, test=(x_test, y_test))."
         )
-
-
-def run_key(owner: str, flat: dict[str, Any], model: Any, data: Data) -> str | None:
-    """What makes two runs the same; None where the data cannot be fingerprinted or a model is not built."""
-    if data.fingerprint is None or not all(one.built for _, one in _named_models({"model": model})):
-        return None
-    parts = [owner, flat, _marks(model), data.fingerprint, keras.__version__]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def state_folder(key: str) -> Path:
-    """Where an unfinished run keeps what it needs to go on."""
-    return home("state", key[:40])
-
-
-def forget(key: str | None) -> None:
-    """Drop the state of a run that finished."""
-    if key is not None:
-        shutil.rmtree(state_folder(key), ignore_errors=True)
-
-
-def _named_models(given: Mapping[str, Any]) -> Iterator[tuple[str, keras.Model]]:
-    """The models among `given`, also those in tuples, by name."""
-    for name, value in given.items():
-        if isinstance(value, keras.Model):
-            yield name, value
-        elif isinstance(value, tuple):
-            yield from _named_models({f"{name}_{place}": item for place, item in enumerate(value)})
-
-
-def _marks(model: Any) -> Any:
-    return [_marks(one) for one in model] if isinstance(model, tuple) else fingerprint(model)
 
 
 def _end(step: Technique, place: int) -> Technique:

@@ -26,8 +26,9 @@ from kdfuse.fitting.stopping import EarlyStop, PlateauDecay, Stopping
 from kdfuse.graph.copy import copy_model
 from kdfuse.graph.heads import detect_head
 from kdfuse.home import home
+from kdfuse.keys import state_folder
 from kdfuse.settings import settings
-from kdfuse.technique import Result, Technique, state_folder
+from kdfuse.technique import Result, Technique
 
 _optimizers: WeakKeyDictionary[keras.Model, Any] = WeakKeyDictionary()
 """The user's optimizers of private copies, for `public`: `fit` compiles the copies with another one."""

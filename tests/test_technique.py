@@ -8,9 +8,10 @@ from kdfuse.data import Data
 from kdfuse.export.lite_model import LiteModel
 from kdfuse.export.litert import save_litert, to_litert
 from kdfuse.home import home
+from kdfuse.keys import run_key, state_folder
 from kdfuse.report import Report
 from kdfuse.settings import settings
-from kdfuse.technique import Chain, Result, Technique, check_call, run_key, state_folder
+from kdfuse.technique import Chain, Result, Technique, check_call
 from kdfuse.train import Train
 
 X, Y = load_digits(return_X_y=True)
@@ -174,19 +175,6 @@ def test_several_models_in_a_chain():
             Halves()(wrong, DATA)
     with pytest.raises(TypeError, match="`model` of Scale: expected a keras.Model"):
         Scale()([net(), net()], DATA)
-
-
-def test_the_key_tells_runs_apart_and_is_the_same_for_equal_ones():
-    base = run_key("Train", {"epochs": 1}, net(), DATA)
-    assert base == run_key("Train", {"epochs": 1}, net(), DATA)
-    other_data = Data(train=(X[:201], Y[:201]))
-    others = [("Prune", {"epochs": 1}, net(), DATA), ("Train", {"epochs": 2}, net(), DATA), ("Train", {"epochs": 1}, net(1), DATA)]
-    keys = {run_key(*given) for given in [*others, ("Train", {"epochs": 1}, net(), other_data)]}
-    assert len(keys) == 4 and base not in keys
-    assert state_folder(base).is_relative_to(home("state"))
-    import tensorflow as tf
-
-    assert run_key("Train", {}, net(), Data(train=tf.data.Dataset.from_tensor_slices((X, Y)).batch(8))) is None
 
 
 def test_what_is_no_model_or_no_data_raises_with_the_mend():

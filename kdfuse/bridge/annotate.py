@@ -20,8 +20,8 @@ OPERATIONS = (
 )  # fmt: skip
 # They hand on the numbers they get: what comes in quantized goes out so.
 HAND_ON = (*RANDOM, "Identity", "InputLayer", "ActivityRegularization", "Masking")
-# What LiteRT makes one operation of with a BatchNorm after it.
-LINEAR = ("Conv1D", "Conv2D", "DepthwiseConv2D", "Dense")
+# What LiteRT makes one operation of with a BatchNorm after it; of a 1D convolution it does not, for a reshape stands between.
+LINEAR = ("Conv2D", "DepthwiseConv2D", "Dense")
 # Whose clusters TFMOT can keep.
 CLUSTERED = ("Conv1D", "Conv2D", "Dense")
 KNOWN_ACTIVATIONS = ("relu", "swish", "linear", "softmax", "sigmoid", "tanh")
@@ -83,7 +83,7 @@ def _config(layer: Any, kept: Mapping[str, Kept]) -> Any:
         before, after = _before(layer), _after(layer)
         if before is None or len(before._outbound_nodes) > 1 or kind_of(before) not in LINEAR or _activation(before) != "linear":
             return output()
-        if kind_of(before) != "Conv1D" and not kept.get(before.name, Kept()).clusters:
+        if not kept.get(before.name, Kept()).clusters:
             return None
         return nothing() if after is not None and _is_relu(after) else output()
     if kind == "Activation":
@@ -96,7 +96,9 @@ def _config(layer: Any, kept: Mapping[str, Kept]) -> Any:
 def _joined(layer: Any) -> bool:
     """Whether LiteRT makes one operation of this layer and the one after it, so that nothing is rounded between."""
     after = _after(layer)
-    return _activation(layer) == "linear" and after is not None and (kind_of(after) == "BatchNormalization" or _is_relu(after))
+    if after is None or _activation(layer) != "linear":
+        return False
+    return _is_relu(after) or (kind_of(after) == "BatchNormalization" and kind_of(layer) != "Conv1D")
 
 
 def _before(layer: Any) -> Any:

@@ -84,6 +84,11 @@ def _settings(layer: keras.Layer, kind: str) -> dict[str, Any]:
             raise NoTwin(f"has `{key}={value!r}`, which tf_keras lacks")
     if not isinstance(layer, keras.layers.RNN):
         settings.pop("seed", None)
+    if kind == "Reshape":
+        # LiteRT takes a -1 for a size that is open, and then leaves a 1D convolution after it in float.
+        shapes = {tuple(node.output_tensors[0].shape[1:]) for node in layer._inbound_nodes}
+        if len(shapes) == 1 and None not in (shape := shapes.pop()):
+            settings["target_shape"] = shape
     return settings
 
 

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 
-from kdfuse.compress.batch_norm import reestimate
+from kdfuse.fitting.batch_norm import reestimate
 from kdfuse.compress.calibration import calibration, tensors
 from kdfuse.compress.criteria.units import check_integers
 from kdfuse.data import Data

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 
 from kdfuse.compress import kernels as found_kernels
-from kdfuse.compress.batch_norm import batch_norms, reestimate
+from kdfuse.fitting.batch_norm import batch_norms, reestimate
 from kdfuse.compress.criteria.magnitude import Magnitude
 from kdfuse.compress.criteria.threshold import Threshold
 from kdfuse.compress.criteria.weights import Measured, WeightCriterion

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 
-from kdfuse.compress.batch_norm import reestimate
+from kdfuse.fitting.batch_norm import reestimate
 from kdfuse.compress.choice import Sizes, choose_units, name_families
 from kdfuse.compress.criteria.names import unit_criterion
 from kdfuse.compress.criteria.units import Material, UnitCriterion

@@ -119,6 +119,29 @@ class Cosine(Decay):
 
 
 @settings
+class Restarts(Decay):
+    """A cosine from the rate down to 0 in each of `cycles` equal parts of the run (Loshchilov and Hutter 2017, arXiv 1608.03983).
+
+    Attributes:
+        cycles: at least 1; the last one ends with the run.
+        warmup: epochs of linear warm-up at the start of the run.
+    """
+
+    cycles: int = 5
+    warmup: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.cycles, bool) or not isinstance(self.cycles, int) or self.cycles < 1:
+            raise ValueError(f"`cycles` of Restarts: expected an integer of at least 1. Received: cycles={self.cycles!r}.")
+
+    def factor(self, epoch: Any, epochs: int) -> Any:
+        length = epochs / self.cycles
+        done = epoch / length - ops.floor(epoch / length)
+        return 0.5 * (1.0 + ops.cos(math.pi * done))
+
+
+@settings
 class Linear(Decay):
     """A straight line from the rate down to `final` times the rate at the last epoch.
 
@@ -157,7 +180,7 @@ class Plateau(Decay):
 
 
 DECAYS = {"constant": Constant, "exponential": Exponential, "staircase": Staircase, "cosine": Cosine, "linear": Linear,
-          "plateau": Plateau}  # fmt: skip
+          "plateau": Plateau, "restarts": Restarts}  # fmt: skip
 
 
 def make_decay(decay: str | Decay) -> Decay:

@@ -12,7 +12,7 @@ from kdfuse.data import Data
 from kdfuse.export.lite_model import LiteModel
 from kdfuse.graph.heads import detect_head
 from kdfuse.measure.latency import latency as timed
-from kdfuse.measure.measure import EXAMPLE_ROWS, Measured, agreement_with, told
+from kdfuse.measure.measure import EXAMPLE_ROWS, Measured, agreement_with, parts_of, told
 from kdfuse.measure.predict import Run, one_pass, runner
 from kdfuse.measure.quality import quality
 
@@ -74,7 +74,7 @@ def measure_lite(
             found_head = detect_head(model, data.task, data.example(EXAMPLE_ROWS), head)
             measured = Measured(outputs={name: again.outputs}, head=found_head, marks={name: again.mark})
         done = one_pass(model, split, run=_run(lite, model, data))
-        metrics |= {f"tflite/{figure}": value for figure, value in told(model, done, data, measured.head)[0].items()}
+        metrics |= {f"tflite/{figure}": value for figure, value in told(parts_of(model, done, data, measured.head), data)[0].items()}
         one, other = (Measured(outputs={name: outputs}, head=measured.head, marks={name: mark})
                       for outputs, mark in ((done.outputs, done.mark), (measured.outputs[name], measured.marks[name])))  # fmt: skip
         metrics |= {f"tflite/{figure.removeprefix('kd/')}": value for figure, value in agreement_with(one, other).items()}

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -30,6 +30,7 @@ class Measured:
         outputs: for each split what the model gave, in NumPy.
         head: of the model, or a structure for several outputs.
         marks: for each split a mark that is equal where rows and order are: outputs can then be compared row by row.
+        parts: for each split its outputs one by one, each with what it is judged by.
         name: of the model.
     """
 
@@ -38,7 +39,19 @@ class Measured:
     outputs: dict[str, Any] = dataclasses.field(default_factory=dict)
     head: Any = "auto"
     marks: dict[str, str] = dataclasses.field(default_factory=dict)
+    parts: dict[str, list["Part"]] = dataclasses.field(default_factory=dict)
     name: str = ""
+
+
+class Part(NamedTuple):
+    """One output of a model on a split: its name (empty for a single one), values, targets, weights or None, task and head."""
+
+    label: str
+    values: np.ndarray
+    targets: np.ndarray
+    weights: Any
+    task: str
+    head: str
 
 
 def measure(
@@ -76,7 +89,8 @@ def measure(
             continue
         done = one_pass(model, split, run=run)
         found.outputs[split_name], found.marks[split_name] = done.outputs, done.mark
-        figures, table = told(model, done, data, found.head)
+        found.parts[split_name] = parts_of(model, done, data, found.head)
+        figures, table = told(found.parts[split_name], data)
         found.metrics |= {f"{split_name}/{figure}": value for figure, value in figures.items()}
         if table:
             found.tables = {f"confusion/{split_name}": table}
@@ -89,19 +103,29 @@ def measure(
     return found
 
 
-def told(model: keras.Model, done: Pass, data: Data, head: Any) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """The figures of quality of one pass over a split, and its confusion table.
+def parts_of(model: keras.Model, done: Pass, data: Data, head: Any) -> list[Part]:
+    """The outputs of one pass over a split, each with what it is judged by.
 
     Args:
         model: whose outputs they are, or what a file was made from; it gives their names.
         done: outputs, targets, weights and masks.
-        data: the task and the names of the classes.
+        data: the task.
         head: of the model, or a structure for several outputs.
+    """
+    found = _outputs(model, done.outputs, done.targets, done.weights, done.masks, data.task, head)
+    return [Part(*one) for one in found]
+
+
+def told(rows: Sequence[Part], data: Data) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    """The figures of quality of the outputs on a split, and its confusion table.
+
+    Args:
+        rows: from `parts_of`.
+        data: the names of the classes.
 
     Returns:
         `accuracy` and so on; for several outputs `<output>/accuracy` and the means. The table is empty where there is none.
     """
-    rows = list(_outputs(model, done.outputs, done.targets, done.weights, done.masks, data.task, head))
     found: dict[str, float] = {}
     figures: dict[str, list[float]] = {}
     for label, output, target, weights, task, one_head in rows:

@@ -41,7 +41,7 @@ def quality(outputs: Any, targets: Any, head: str, task: str, sample_weight: Any
     chances = probabilities(values, head)
     if task == "multilabel":
         return _multilabel(chances, truth, sample_weight)
-    chances, labels, weights = _flat_classes(chances, truth, sample_weight)
+    chances, labels, weights = flat_classes(chances, truth, sample_weight)
     guesses = chances.argmax(axis=-1)
     found = {"accuracy": float(metrics.accuracy_score(labels, guesses, sample_weight=weights))}
     found["macro_f1"] = float(metrics.f1_score(labels, guesses, average="macro", zero_division=0.0, sample_weight=weights))
@@ -79,7 +79,7 @@ def confusion(outputs: Any, targets: Any, head: str, names: Sequence[str] | None
     Returns:
         A row for each true class: `{"true": "cat", "cat": 41, "dog": 2}`, the counts by the class that was predicted.
     """
-    chances, labels, _ = _flat_classes(probabilities(_numbers("outputs", outputs), head), _numbers("targets", targets), None)
+    chances, labels, _ = flat_classes(probabilities(_numbers("outputs", outputs), head), _numbers("targets", targets), None)
     count = chances.shape[-1]
     called = [str(name) for name in names] if names is not None and len(names) == count else [str(place) for place in range(count)]
     table = metrics.confusion_matrix(labels, chances.argmax(axis=-1), labels=range(count))
@@ -126,8 +126,14 @@ def _numbers(argument: str, values: Any) -> np.ndarray:
     return array
 
 
-def _flat_classes(chances: np.ndarray, truth: np.ndarray, sample_weight: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Rows of class probabilities, class numbers and weights, one for each row or step that counts."""
+def flat_classes(chances: np.ndarray, truth: np.ndarray, sample_weight: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Rows of class probabilities, class numbers and weights, one for each row or step that counts.
+
+    Args:
+        chances: probabilities `[rows, ..., classes]`, or of "yes" `[rows]` or `[rows, ..., 1]`.
+        truth: class numbers, or one-hot rows.
+        sample_weight: None, or weights `[rows]` or like the class numbers.
+    """
     if chances.ndim == 1 or chances.shape[-1] == 1:
         yes = chances if chances.ndim == 1 else chances[..., 0]
         chances = np.stack([1.0 - yes, yes], axis=-1)

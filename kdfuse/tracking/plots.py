@@ -1,7 +1,4 @@
-"""Plots of a report, as PNG files: learning curves, and confusion matrices.
-
-Drawn on figures of their own, never through `pyplot`: its state belongs to the user.
-"""
+"""Plots of a report, as PNG files: learning curves, confusion matrices, and those of ensembles."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,14 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdfuse.report import Report, figure
+from kdfuse.tracking import ensemble_plots
+from kdfuse.tracking.canvas import COLOURS, GRID, INK, OTHER, canvas, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = {"train": "#9aa5b1", "validation": "#1f5fbf", "test": "#d1495b"}
-OTHER = "#2a9d8f"
-INK, GRID = "#1f2933", "#e4e7eb"
+ENSEMBLE = {"reliability": ensemble_plots.reliability, "weights": ensemble_plots.weights, "thresholds": ensemble_plots.trade}
 MOST_PANELS = 12
 MOST_NUMBERED_CLASSES = 20
 
@@ -25,7 +22,8 @@ def draw(report: Report, folder: Path) -> list[Path]:
     """Write the plots that the report has data for.
 
     Args:
-        report: with curves in `history`, confusion matrices in the tables `confusion/<split>`.
+        report: with curves in `history`, confusion matrices in the tables `confusion/<split>`, and the tables `reliability`,
+            `weights` and `thresholds` of ensembles.
         folder: made where it is missing and something is drawn.
 
     Returns:
@@ -38,6 +36,8 @@ def draw(report: Report, folder: Path) -> list[Path]:
         kind, _, split = name.partition("/")
         if kind == "confusion" and rows:
             figures[name.replace("/", "_")] = confusion(rows, title=f"{report.name or report.technique}: {split or 'confusion'} split")
+        elif name in ENSEMBLE and rows:
+            figures[name] = ENSEMBLE[name](rows, report.name or report.technique)
     paths = []
     for name, made in figures.items():
         folder.mkdir(parents=True, exist_ok=True)
@@ -63,7 +63,7 @@ def learning_curves(history: Mapping[str, Sequence[float]], title: str = "") -> 
     shown = dict(list(panels.items())[:MOST_PANELS])
     columns = min(len(shown), 3) if len(shown) != 4 else 2
     lines = math.ceil(len(shown) / max(columns, 1))
-    made, grid = _figure(lines, columns, 4.4 * columns, 3.1 * lines + 0.5)
+    made, grid = canvas(lines, columns, 4.4 * columns, 3.1 * lines + 0.5)
     for place, (measure, curves) in enumerate(shown.items()):
         axes = grid[place // columns][place % columns]
         for split, values in curves.items():
@@ -73,7 +73,7 @@ def learning_curves(history: Mapping[str, Sequence[float]], title: str = "") -> 
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(True, color=GRID, linewidth=0.8)
         axes.margins(x=0.03, y=0.1)
-        _plain(axes)
+        plain(axes)
         if len(curves) > 1:
             axes.legend(frameon=False, fontsize=8, labelcolor=INK)
     for place in range(len(shown), lines * columns):
@@ -100,7 +100,7 @@ def confusion(rows: Sequence[Mapping[str, Any]], title: str = "") -> "Figure":
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     true = [str(row[label]) for row in rows] if label is not None else [str(name) for name in names]
     side = min(max(3.6, 1.6 + 0.42 * len(names)), 11.0)
-    made, grid = _figure(1, 1, side + 0.8, side)
+    made, grid = canvas(1, 1, side + 0.8, side)
     axes = grid[0][0]
     picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     if len(names) <= MOST_NUMBERED_CLASSES:
@@ -122,20 +122,11 @@ def confusion(rows: Sequence[Mapping[str, Any]], title: str = "") -> "Figure":
     bar.set_label("share of the true class", fontsize=9, color=INK)
     bar.outline.set_visible(False)  # type: ignore[operator]
     bar.ax.tick_params(labelsize=8, length=0, labelcolor=INK)
-    _plain(axes)
+    plain(axes)
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
     return made
-
-
-def _figure(lines: int, columns: int, width: float, height: float) -> tuple["Figure", Any]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    made = Figure(figsize=(width, height), layout="constrained", facecolor="white")
-    FigureCanvasAgg(made)
-    return made, made.subplots(lines, columns, squeeze=False)
 
 
 def _curve(axes: "Axes", values: Sequence[float], split: str, measure: str) -> None:
@@ -153,12 +144,3 @@ def _curve(axes: "Axes", values: Sequence[float], split: str, measure: str) -> N
         choose = max if known is not None and known.better == "higher" else min
         epoch, height = choose(points, key=lambda point: point[1])
         axes.plot([epoch], [height], marker="o", markersize=5, color=colour, label=f"best {height:.4g} (epoch {epoch})", linestyle="none")
-
-
-def _plain(axes: "Axes") -> None:
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color("#9aa5b1")
-    axes.tick_params(labelsize=8, colors=INK)
-    axes.set_axisbelow(True)

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 
-from kdfuse.compress.batch_norm import batches
+from kdfuse.fitting.batch_norm import batches
 from kdfuse.compress.criteria.weights import Measured, WeightCriterion
 from kdfuse.compress.kernels import Kernel
 from kdfuse.data import Data

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kdfuse.compress.batch_norm import batch_norms, batches, reestimate
+from kdfuse.fitting.batch_norm import batch_norms, batches, reestimate
 from kdfuse.data import Data
 
 RNG = np.random.default_rng(0)

@@ -1,0 +1,1 @@
+"""Ensembles: parallel, serial and mixed, each of them a `keras.Model`."""

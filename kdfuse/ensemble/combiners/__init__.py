@@ -1,0 +1,1 @@
+"""Combiners: Keras layers that make one prediction of several."""

@@ -1,0 +1,106 @@
+"""Members of an ensemble: private copies with names of their own, whose outputs mean the same."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from kdfuse.data import Data
+from kdfuse.ensemble.values import head_of_probabilities
+from kdfuse.graph.copy import copy_model
+from kdfuse.graph.heads import detect_head
+
+
+@dataclasses.dataclass(frozen=True)
+class Member:
+    """A model in an ensemble.
+
+    Attributes:
+        model: a copy that belongs to the ensemble, under a name that no other member has.
+        head: what its outputs are, in their structure.
+        outputs: what it gives for a few rows.
+    """
+
+    model: keras.Model
+    head: Any
+    outputs: Any = dataclasses.field(repr=False)
+
+
+def check_members(owner: str, models: Sequence[keras.Model], data: Data, least: int = 2) -> None:
+    """Raise unless `models` can be members of one ensemble.
+
+    Args:
+        owner: the technique, for the errors.
+        models: what was given.
+        data: whose inputs all must take.
+        least: how many there must be.
+
+    Raises:
+        ValueError: too few, inputs that do not fit, outputs of different structures, shapes or meanings.
+    """
+    if len(models) < least:
+        raise ValueError(f"`model` of {owner}: expected {least} or more models, such as [a, b]. Received: {len(models)}.")
+    example = data.example(4)
+    first: Any = None
+    for place, model in enumerate(models):
+        try:
+            outputs = model(example, training=False)
+        except Exception as error:  # Keras raises many kinds here
+            raise ValueError(
+                f"`model` of {owner}: member {place + 1} ({model.name!r}) cannot take the inputs of `data`, of shape {data.input_shape}. "
+                f"The error was: {str(error).strip().splitlines()[0]}"
+            ) from error
+        mark = _mark(outputs, detect_head(model, data.task, example))
+        first = mark if place == 0 else first
+        if mark[0] != first[0]:
+            raise ValueError(
+                f"`model` of {owner}: expected members with equal outputs. Member 1 ({models[0].name!r}) gives {first[0]}, "
+                f"member {place + 1} ({model.name!r}) gives {mark[0]}. Give models of the same labels."
+            )
+        if mark[1] != first[1]:
+            raise ValueError(
+                f"`model` of {owner}: expected members whose outputs mean the same. Member 1 ({models[0].name!r}) has the head {first[1]}, "
+                f"member {place + 1} ({model.name!r}) has {mark[1]}. Give models of the same task."
+            )
+
+
+def take(models: Sequence[keras.Model], data: Data) -> list[Member]:
+    """Private copies of `models`, renamed where two have the same name.
+
+    Args:
+        models: any Keras 3 models that `check_members` lets pass; they are only read.
+        data: for the inputs, and for the task that tells a head.
+    """
+    example = data.example(4)
+    names: set[str] = set()
+    members = []
+    for model in models:
+        copy = copy_model(model, example)
+        copy.name = free_name(model.name, names)
+        members.append(Member(copy, detect_head(model, data.task, example), model(example, training=False)))
+    return members
+
+
+def flat_heads(member: Member) -> list[str]:
+    """For each output what its probabilities are: `softmax`, `sigmoid` or `regression`."""
+    leaves = keras.tree.flatten(member.outputs)
+    heads = [member.head] * len(leaves) if isinstance(member.head, str) else keras.tree.flatten(member.head)
+    return [head_of_probabilities(head, leaf.shape[-1]) for head, leaf in zip(heads, leaves, strict=True)]
+
+
+def free_name(name: str, taken: set[str]) -> str:
+    """`name`, or `name_2`, `name_3` ... where it is taken; it is added to `taken`."""
+    found, number = name, 2
+    while found in taken:
+        found, number = f"{name}_{number}", number + 1
+    taken.add(found)
+    return found
+
+
+def _mark(outputs: Any, head: Any) -> tuple[Any, Any]:
+    """Shapes of the outputs without rows, and what they mean as probabilities: logits and a softmax are alike."""
+    shapes = keras.tree.map_structure(lambda leaf: tuple(leaf.shape[1:]), outputs)
+    leaves = keras.tree.flatten(outputs)
+    heads = [head] * len(leaves) if isinstance(head, str) else keras.tree.flatten(head)
+    return shapes, [head_of_probabilities(one, leaf.shape[-1]) for one, leaf in zip(heads, leaves, strict=True)]

@@ -1,0 +1,1 @@
+"""Mixed: models that learn how others are combined: stacking and gates."""

@@ -1,0 +1,1 @@
+"""Parallel: members that all see the same inputs, or one model averaged from several."""

@@ -1,0 +1,1 @@
+"""Serial: models one after another: cascades, chains, boosting."""

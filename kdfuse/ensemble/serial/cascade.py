@@ -1,0 +1,157 @@
+"""Cascade: a small model answers, and asks a larger one only where it is unsure."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from kdfuse.data import Data
+from kdfuse.ensemble.calibrate import calibrated, need_validation, temperature
+from kdfuse.ensemble.ensemble import Ensemble, beside
+from kdfuse.ensemble.joined import inputs_for
+from kdfuse.ensemble.members import Member, flat_heads, take
+from kdfuse.ensemble.predictions import Predicted, predictions
+from kdfuse.ensemble.serial.confidence import MEASURES
+from kdfuse.ensemble.serial.escalate import Escalate
+from kdfuse.ensemble.serial.stages import costs_of, told, watch
+from kdfuse.ensemble.serial.thresholds import Stages, choose_thresholds
+from kdfuse.settings import choose, settings
+from kdfuse.technique import Result
+
+TARGETS = ("accuracy", "cost")
+
+
+@settings
+class Cascade(Ensemble):
+    """Join models from the cheapest to the dearest: each row goes on to the next only where those before were unsure of it.
+
+    The models that a row does not need do not run on it, also inside a saved model. The report's `cost/macs` is the mean over the rows of
+    the test split. Viola and Jones, 2001; Wang et al., 2020, "Wisdom of Committees" (arXiv 2012.01988).
+
+    Attributes:
+        target: what the thresholds are chosen for on the validation split: `"accuracy"`, the least mean cost at the last model's accuracy;
+            `"cost"`, the most accuracy at a mean cost of at most `cost`.
+        tolerance: how much accuracy may be lost against the last model, in [0, 1), for the target `"accuracy"`.
+        cost: the mean cost, as a share of the last model's MACs, above 0; for the target `"cost"`.
+        thresholds: confidences from which a row leaves, one for each model but the last; None: chosen.
+        confidence: `"max_probability"`, `"margin"` (to the second) or `"entropy"` (one minus it, of a uniform one).
+        calibrate: whether each model's confidence is calibrated first, by a temperature fitted on the validation split. The answers are
+            calibrated too.
+    """
+
+    target: str = "accuracy"
+    tolerance: float = 0.0
+    cost: float | None = None
+    thresholds: tuple[float, ...] | None = None
+    confidence: str = "max_probability"
+    calibrate: bool = True
+
+    def __post_init__(self) -> None:
+        choose("target", self.target, TARGETS)
+        choose("confidence", self.confidence, MEASURES)
+        check_goal(self.target, self.tolerance, self.cost)
+        if not isinstance(self.calibrate, bool):
+            raise ValueError(f"`calibrate`: expected True or False. Received: {self.calibrate!r}.")
+        if self.thresholds is not None and not all(isinstance(one, int | float) for one in self.thresholds):
+            raise ValueError(f"`thresholds`: expected a number for each model but the last. Received: {self.thresholds!r}.")
+
+    def check(self, model: Sequence[keras.Model], data: Data) -> None:
+        super().check(model, data)
+        if self.thresholds is None or self.calibrate:
+            need_validation("Cascade", data, "thresholds and temperatures are chosen on it")
+        check_rows("Cascade", take(model[:1], data)[0])
+        if self.thresholds is not None and len(self.thresholds) != len(model) - 1:
+            raise ValueError(f"`thresholds`: expected {len(model) - 1}, one for each model but the last. Received: {len(self.thresholds)}.")
+
+    def apply(self, model: Sequence[keras.Model], data: Data) -> Result:
+        members = take(model, data)
+        temperatures = temperatures_of(members, data) if self.calibrate else None
+        costs = costs_of([member.model for member in members], data)
+        watched = {
+            split: watch(predicted(members, data, split, temperatures), self.confidence, costs)
+            for split in ("validation", "test")
+            if data.split(split) is not None
+        }
+        goal = None if self.target == "cost" else accuracy_of_last(watched.get("validation")) - self.tolerance
+        budget = None if self.target == "accuracy" or self.cost is None else self.cost * costs[-1]
+        found = self.thresholds if self.thresholds is not None else choose_thresholds(watched["validation"], goal, budget)
+        parts = [
+            calibrated(member, data, None if temperatures is None else temperatures[place], member.model.name)
+            for place, member in enumerate(members)
+        ]
+        made = escalating(parts, members[0], found, self.confidence, data)
+        result = Result(made, baselines=beside(model))
+        told(result, watched, found, temperatures, [member.model.name for member in members])
+        return result
+
+
+def escalating(parts: Sequence[keras.Model], like: Member, thresholds: Sequence[float], measure: str, data: Data) -> keras.Model:
+    """One model of several: each asks the next, from the last to the first.
+
+    Args:
+        parts: models that give probabilities.
+        like: a member, for the structure and heads of the outputs.
+        thresholds: one for each part but the last.
+        measure: of confidence.
+        data: for the inputs.
+    """
+    heads, asked = flat_heads(like), parts[-1]
+    for place in reversed(range(len(parts) - 1)):
+        inputs = inputs_for(parts, data)
+        ask = Escalate(asked, thresholds[place], measure, heads, name=f"ask_{place + 2}")
+        asked = keras.Model(inputs, ask((inputs, parts[place](inputs))), name="cascade" if place == 0 else f"cascade_from_{place + 1}")
+    return asked
+
+
+def predicted(members: Sequence[Member], data: Data, split: str, temperatures: Sequence[Sequence[float]] | None) -> list[Predicted]:
+    """The probabilities of all members on a split, at their temperatures."""
+    rows = data.split(split)
+    assert rows is not None
+    if temperatures is None:
+        return predictions(members, data, rows)
+    found = predictions(members, data, rows, "logits")
+    return [part._replace(values=_heated(part, [one[place] for one in temperatures])) for place, part in enumerate(found)]
+
+
+def temperatures_of(members: Sequence[Member], data: Data) -> list[list[float]]:
+    """For each member the temperature of each output, fitted on the validation split."""
+    assert data.validation is not None
+    found = predictions(members, data, data.validation, "logits")
+    return [[temperature(part, place) for part in found] for place in range(len(members))]
+
+
+def accuracy_of_last(stages: Stages | None) -> float:
+    """The accuracy of the last model alone."""
+    return float("nan") if stages is None else float(np.average(stages.right[-1], weights=stages.weights))
+
+
+def check_goal(target: str, tolerance: Any, cost: Any) -> None:
+    """Raise unless what is wanted can be."""
+    if isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or not 0 <= tolerance < 1:
+        raise ValueError(f"`tolerance`: expected a share in [0, 1). Received: {tolerance!r}.")
+    if tolerance and target == "cost":
+        raise ValueError("`tolerance`: expected 0 with target='cost', which asks for the most accuracy. Received: " + repr(tolerance) + ".")
+    if (cost is None) != (target == "accuracy"):
+        raise ValueError(f"`cost`: expected a number with target='cost', and None with target='accuracy'. Received: {cost!r}.")
+    if cost is not None and (isinstance(cost, bool) or not isinstance(cost, int | float) or cost <= 0):
+        raise ValueError(f"`cost`: expected a share of the last model's MACs, above 0. Received: {cost!r}.")
+
+
+def check_rows(owner: str, member: Member) -> None:
+    """Raise unless a member gives classes, one prediction a row."""
+    for head, leaf in zip(flat_heads(member), keras.tree.flatten(member.outputs), strict=True):
+        if head == "regression":
+            raise ValueError(f"`model` of {owner}: expected classifiers, for confidence is that in a class. Received: the head regression.")
+        if len(leaf.shape) != 2:
+            raise ValueError(
+                f"`model` of {owner}: expected outputs of shape (rows, classes), for a row goes on as a whole. Received: {leaf.shape}."
+            )
+
+
+def _heated(part: Predicted, temperatures: Sequence[float]) -> np.ndarray:
+    scaled = part.values.astype("float64") / np.reshape(temperatures, (-1,) + (1,) * (part.values.ndim - 1))
+    if part.head == "sigmoid":
+        return 1 / (1 + np.exp(-scaled))  # type: ignore[no-any-return]
+    grown = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
+    return grown / grown.sum(axis=-1, keepdims=True)  # type: ignore[no-any-return]

@@ -1,0 +1,17 @@
+"""Median by hand."""
+
+import numpy as np
+
+from kdfuse.ensemble.combiners.median import Median
+
+P = np.random.default_rng(0).dirichlet(np.ones(4), (6, 9)).astype("float32")
+
+
+def norm(values):
+    return values / values.sum(-1, keepdims=True)
+
+
+def test_probabilities_and_columns():
+    np.testing.assert_allclose(Median()(list(P)), norm(np.median(P, 0)), rtol=1e-5)
+    np.testing.assert_allclose(Median()(list(P[:5])), norm(np.median(P[:5], 0)), rtol=1e-5)
+    np.testing.assert_allclose(Median(head="sigmoid")(list(P)), np.median(P, 0), rtol=1e-5)
