@@ -5,6 +5,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from kdfuse import recording
+from kdfuse.registration import register_with_keras
 
 if TYPE_CHECKING:
     from kdfuse import datasets as datasets
@@ -58,6 +59,28 @@ if TYPE_CHECKING:
     from kdfuse.distill.schedules import Schedule as Schedule
     from kdfuse.distill.schedules import Stop as Stop
     from kdfuse.distill.self_distill import SelfDistill as SelfDistill
+    from kdfuse.ensemble.calibrate import Calibrate as Calibrate
+    from kdfuse.ensemble.combiners.combiner import Combiner as Combiner
+    from kdfuse.ensemble.combiners.geometric_mean import GeometricMean as GeometricMean
+    from kdfuse.ensemble.combiners.hard_vote import HardVote as HardVote
+    from kdfuse.ensemble.combiners.logit_mean import LogitMean as LogitMean
+    from kdfuse.ensemble.combiners.maximum import Max as Max
+    from kdfuse.ensemble.combiners.mean import Mean as Mean
+    from kdfuse.ensemble.combiners.median import Median as Median
+    from kdfuse.ensemble.combiners.trimmed_mean import TrimmedMean as TrimmedMean
+    from kdfuse.ensemble.combiners.weighted import Weighted as Weighted
+    from kdfuse.ensemble.mixed.gate import Gate as Gate
+    from kdfuse.ensemble.mixed.stack import Stack as Stack
+    from kdfuse.ensemble.parallel.bagging import Bagging as Bagging
+    from kdfuse.ensemble.parallel.batch_ensemble import BatchEnsemble as BatchEnsemble
+    from kdfuse.ensemble.parallel.parallel import Parallel as Parallel
+    from kdfuse.ensemble.parallel.snapshots import Snapshots as Snapshots
+    from kdfuse.ensemble.parallel.soup import Soup as Soup
+    from kdfuse.ensemble.parallel.weight_average import WeightAverage as WeightAverage
+    from kdfuse.ensemble.serial.boost import Boost as Boost
+    from kdfuse.ensemble.serial.cascade import Cascade as Cascade
+    from kdfuse.ensemble.serial.chained import Chained as Chained
+    from kdfuse.ensemble.serial.early_exits import EarlyExits as EarlyExits
     from kdfuse.export.export import export_model as export_model
     from kdfuse.export.keras_file import load_model as load_model
     from kdfuse.export.keras_file import save_model as save_model
@@ -67,6 +90,7 @@ if TYPE_CHECKING:
     from kdfuse.fitting.decay import Exponential as Exponential
     from kdfuse.fitting.decay import Linear as Linear
     from kdfuse.fitting.decay import Plateau as Plateau
+    from kdfuse.fitting.decay import Restarts as Restarts
     from kdfuse.fitting.decay import Staircase as Staircase
     from kdfuse.fitting.stopping import Stopping as Stopping
     from kdfuse.recording import silence as silence
@@ -150,6 +174,29 @@ _NAMES = {
     "repeat": "kdfuse.seeds:repeat",
     "Chain": "kdfuse.technique:Chain",
     "Technique": "kdfuse.technique:Technique",
+    "Bagging": "kdfuse.ensemble.parallel.bagging:Bagging",
+    "BatchEnsemble": "kdfuse.ensemble.parallel.batch_ensemble:BatchEnsemble",
+    "Snapshots": "kdfuse.ensemble.parallel.snapshots:Snapshots",
+    "Soup": "kdfuse.ensemble.parallel.soup:Soup",
+    "WeightAverage": "kdfuse.ensemble.parallel.weight_average:WeightAverage",
+    "Parallel": "kdfuse.ensemble.parallel.parallel:Parallel",
+    "Combiner": "kdfuse.ensemble.combiners.combiner:Combiner",
+    "Mean": "kdfuse.ensemble.combiners.mean:Mean",
+    "Weighted": "kdfuse.ensemble.combiners.weighted:Weighted",
+    "GeometricMean": "kdfuse.ensemble.combiners.geometric_mean:GeometricMean",
+    "LogitMean": "kdfuse.ensemble.combiners.logit_mean:LogitMean",
+    "Median": "kdfuse.ensemble.combiners.median:Median",
+    "TrimmedMean": "kdfuse.ensemble.combiners.trimmed_mean:TrimmedMean",
+    "Max": "kdfuse.ensemble.combiners.maximum:Max",
+    "HardVote": "kdfuse.ensemble.combiners.hard_vote:HardVote",
+    "Calibrate": "kdfuse.ensemble.calibrate:Calibrate",
+    "Cascade": "kdfuse.ensemble.serial.cascade:Cascade",
+    "EarlyExits": "kdfuse.ensemble.serial.early_exits:EarlyExits",
+    "Boost": "kdfuse.ensemble.serial.boost:Boost",
+    "Chained": "kdfuse.ensemble.serial.chained:Chained",
+    "Stack": "kdfuse.ensemble.mixed.stack:Stack",
+    "Gate": "kdfuse.ensemble.mixed.gate:Gate",
+    "Restarts": "kdfuse.fitting.decay:Restarts",
     "evaluate": "kdfuse.technique:evaluate",
     "track": "kdfuse.tracking.track:track",
     "Train": "kdfuse.train:Train",
@@ -188,3 +235,4 @@ def _default_recorder() -> recording.Recorder:
 
 
 recording.set_default(_default_recorder)
+register_with_keras()

@@ -57,6 +57,10 @@ FIGURES = {
     "ensemble/disagreement": Figure("disagreement", "higher", "share"),
     "ensemble/double_fault": Figure("double fault", "lower", "share"),
     "ensemble/oracle": Figure("some member right", "higher", "share"),
+    "ensemble/oob_accuracy": Figure("out-of-bag accuracy", "higher", "share"),
+    "cascade/macs_share": Figure("share of the last model's MACs", "lower", "share"),
+    "cascade/asked": Figure("rows that ask the last model", "lower", "share"),
+    "calibrate/temperature": Figure("temperature", "lower", "number"),
     "ensemble/error_correlation": Figure("error correlation", "lower", "number"),
 }
 """Figures of a model as a whole."""

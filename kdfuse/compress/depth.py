@@ -5,10 +5,10 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 
-from kdfuse.fitting.batch_norm import reestimate
 from kdfuse.compress.calibration import calibration, tensors
 from kdfuse.compress.criteria.units import check_integers
 from kdfuse.data import Data
+from kdfuse.fitting.batch_norm import reestimate
 from kdfuse.fitting.compiled import carry_compile
 from kdfuse.graph.blocks import Block, find_blocks, run_without, without_blocks
 from kdfuse.graph.copy import copy_model, is_sequential

@@ -5,7 +5,6 @@ from typing import Any
 import keras
 
 from kdfuse.compress import kernels as found_kernels
-from kdfuse.fitting.batch_norm import batch_norms, reestimate
 from kdfuse.compress.criteria.magnitude import Magnitude
 from kdfuse.compress.criteria.threshold import Threshold
 from kdfuse.compress.criteria.weights import Measured, WeightCriterion
@@ -17,6 +16,7 @@ from kdfuse.compress.schedules import NEVER, ConstantSparsity, IterativeSparsity
 from kdfuse.compress.selection import Arrays, Selection
 from kdfuse.compress.training import check_training, innermost, needs_steps_apart, refuse_tfmot, run_steps
 from kdfuse.data import Data
+from kdfuse.fitting.batch_norm import batch_norms, reestimate
 from kdfuse.graph.copy import copy_model
 from kdfuse.settings import choose, settings
 from kdfuse.technique import Result, Technique

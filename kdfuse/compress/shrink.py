@@ -7,13 +7,13 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 
-from kdfuse.fitting.batch_norm import reestimate
 from kdfuse.compress.choice import Sizes, choose_units, name_families
 from kdfuse.compress.criteria.names import unit_criterion
 from kdfuse.compress.criteria.units import Material, UnitCriterion
 from kdfuse.compress.least_squares import reconstruct
 from kdfuse.compress.targets import absolute, find_keep
 from kdfuse.data import Data
+from kdfuse.fitting.batch_norm import reestimate
 from kdfuse.fitting.compiled import carry_compile
 from kdfuse.graph.channels import Channels
 from kdfuse.graph.constants import remove_constant

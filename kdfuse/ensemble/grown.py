@@ -47,18 +47,6 @@ def at_place(training: Any, place: int) -> Any:
     return replace(training, {name: flat[name] + 1000 * place for name in seeds_of(training)})
 
 
-def named_last(training: Any, name: str) -> str:
-    """The flat name of the setting `name`, of the innermost training that has it.
-
-    Raises:
-        ValueError: there is none.
-    """
-    names = [one for one in flatten(training, leaf=_leaf) if one.rpartition("__")[2] == name]
-    if not names:
-        raise ValueError(f"`training`: expected a training with the setting `{name}`, such as kdfuse.Train(). Received: {training!r}.")
-    return max(names, key=lambda one: one.count("training__"))
-
-
 def need_arrays(owner: str, data: Data, why: str) -> ArraySplit:
     """The training split as arrays.
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kdfuse.fitting.batch_norm import batch_norms, batches, reestimate
 from kdfuse.data import Data
+from kdfuse.fitting.batch_norm import batch_norms, batches, reestimate
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(3, 2, (300, 5)).astype("float32")

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from kdfuse.fitting.decay import Constant, Cosine, DecaySchedule, Exponential, Linear, Plateau, Staircase, make_decay, needs_steps
+from kdfuse.fitting.decay import Constant, Cosine, DecaySchedule, Exponential, Linear, Plateau, Restarts, Staircase, make_decay, needs_steps
 
 STEPS, EPOCHS = 5, 8
 
@@ -24,6 +24,7 @@ EPOCH = np.arange(STEPS * EPOCHS) / STEPS
         (Staircase(rate=0.2, at=(3, 5)), 0.1 * 0.2 ** ((EPOCH >= 3).astype(int) + (EPOCH >= 5))),
         (Linear(final=0.25), 0.1 * (1 - 0.75 * EPOCH / EPOCHS)),
         (Linear(final=3.0), 0.1 * (1 + 2 * EPOCH / EPOCHS)),
+        (Restarts(cycles=2), 0.1 * 0.5 * (1 + np.cos(np.pi * (EPOCH % (EPOCHS / 2)) / (EPOCHS / 2)))),
         (Cosine(final=0.1), 0.1 * (0.1 + 0.9 * 0.5 * (1 + np.cos(np.pi * EPOCH / EPOCHS)))),
     ],
 )
@@ -56,6 +57,6 @@ def test_names_and_wrong_values():
     with pytest.raises(TypeError, match="`decay`"):
         make_decay(0.1)
     for wrong in (lambda: Exponential(rate=0.0), lambda: Exponential(every=0), lambda: Cosine(warmup=-1), lambda: Plateau(patience=0),
-                  lambda: Staircase(at=(0.0,)), lambda: Cosine(final=float("nan"))):  # fmt: skip
+                  lambda: Staircase(at=(0.0,)), lambda: Cosine(final=float("nan")), lambda: Restarts(cycles=0)):  # fmt: skip
         with pytest.raises(ValueError, match="Received"):
             wrong()

@@ -22,7 +22,15 @@ def test_quickstart_prints_the_table_and_logs_the_runs(tmp_path):
 
     client = MlflowClient(f"sqlite:///{tmp_path / 'home' / 'mlflow.db'}")
     runs = client.search_runs([client.get_experiment_by_name("quickstart").experiment_id])
-    names = ["1. Prune", "2. QuantizeAware", "control", "digits: a convnet teaches 30-30", "student", "student, 80 % zeros, int8", "teacher"]
+    names = [
+        "1. Prune",
+        "2. QuantizeAware",
+        "control",
+        "digits: a convnet teaches 30-30",
+        "student",
+        "student, 80 % zeros, int8",
+        "teacher",
+    ]
     assert sorted(run.info.run_name for run in runs) == [*names, "teacher, half of its units"]
     assert (tmp_path / "student.tflite").stat().st_size < 12_000
     student = next(run for run in runs if run.info.run_name == "student")

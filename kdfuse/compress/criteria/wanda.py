@@ -6,10 +6,10 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 
-from kdfuse.fitting.batch_norm import batches
 from kdfuse.compress.criteria.weights import Measured, WeightCriterion
 from kdfuse.compress.kernels import Kernel
 from kdfuse.data import Data
+from kdfuse.fitting.batch_norm import batches
 from kdfuse.graph.trace import Call, layer_calls
 from kdfuse.settings import settings
 

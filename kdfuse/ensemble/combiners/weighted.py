@@ -8,7 +8,6 @@ import numpy as np
 from keras import ops
 
 from kdfuse.ensemble.combiners.combiner import Combiner, normalised_weights
-from kdfuse.ensemble.combiners.fitting import convex, greedy, objective
 from kdfuse.settings import choose
 
 WAYS = ("greedy", "convex")
@@ -51,6 +50,8 @@ class Weighted(Combiner):
         return ops.sum(stacked * ops.convert_to_tensor(self.weights_of(count), dtype="float32"), axis=-1)
 
     def fit(self, members: np.ndarray, targets: np.ndarray, sample_weight: Any = None) -> "Weighted":
+        from kdfuse.ensemble.combiners.fitting import convex, greedy, objective  # here: it loads SciPy
+
         loss = objective(members, targets, self.head, sample_weight)
         found = greedy(loss, len(members), self.rounds) if self.way == "greedy" else convex(loss, len(members))
         return self.bound(self.head, self.name, weights=found.tolist())

@@ -1,6 +1,7 @@
 """Bagging: members of one architecture, each with other weights and on other rows."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -10,20 +11,27 @@ from kdfuse.ensemble.combiners.combiner import Combiner
 from kdfuse.ensemble.combiners.mean import Mean
 from kdfuse.ensemble.ensemble import beside
 from kdfuse.ensemble.grown import Grown, at_place, born, check_count, need_arrays, seed_of
-from kdfuse.ensemble.members import take
-from kdfuse.ensemble.parallel.parallel import check_combiner, check_fit, combined
+from kdfuse.ensemble.members import Member, take
+from kdfuse.ensemble.parallel.parallel import bound, check_combiner, check_fit, combined
+from kdfuse.ensemble.parallel.training import check_training, innermost
 from kdfuse.ensemble.predictions import predictions
+from kdfuse.fitting.compiled import carry_compile
+from kdfuse.measure.quality import quality
 from kdfuse.settings import settings
 from kdfuse.technique import Result
 from kdfuse.train import Train, Trainer
+
+OOB = "ensemble/oob_accuracy"
 
 
 @settings
 class Bagging(Grown):
     """Train copies of a model, each from new weights and on its own bootstrap sample, and combine them.
 
-    Called with one model, of which the architecture counts; each member is a child run. Breiman, 1996, "Bagging Predictors"; without
-    the bootstrap it is a deep ensemble (Lakshminarayanan et al., 2017, arXiv 1612.01474), for networks usually the better one.
+    Called with one model, of which the architecture counts; each member is a child run, which does not read the test split. With the
+    bootstrap `ensemble/oob_accuracy` is the accuracy on training rows, each judged by the mean of the members that have not seen it: an
+    estimate that costs no rows. Breiman, 1996, "Bagging Predictors"; without the bootstrap it is a deep ensemble (Lakshminarayanan et
+    al., 2017, arXiv 1612.01474), for networks usually the better one.
 
     Attributes:
         members: how many, at least 2.
@@ -34,7 +42,7 @@ class Bagging(Grown):
     """
 
     members: int = 5
-    bootstrap: bool = False
+    bootstrap: bool = True
     combiner: Combiner = Mean()
     training: Trainer = Train()
 
@@ -42,29 +50,38 @@ class Bagging(Grown):
         check_count("members", self.members, 2)
         check_combiner(self.combiner)
         if not isinstance(self.bootstrap, bool):
-            raise ValueError(f"`bootstrap`: expected True or False. Received: {self.bootstrap!r}.")
-        if not isinstance(self.training, Trainer):
-            raise TypeError(f"`training`: expected Train(...) or Distill(teacher). Received: {self.training!r}.")
+            raise ValueError(f"`bootstrap`: expected True or False. Received: bootstrap={self.bootstrap!r}.")
+        check_training(self.training)
 
     def check(self, model: keras.Model, data: Data) -> None:
         super().check(model, data)
         check_fit("Bagging", self.combiner, data)
-        born(model, data, 0, 0)
+        bound(self.combiner, take([born(model, data, 0, 0)], data))
+        self.combiner.weights_of(self.members)
         if self.bootstrap:
-            need_arrays("Bagging", data, "rows are drawn with replacement")
+            need_arrays("Bagging", data, "rows are drawn with replacement (or give bootstrap=False)")
+            if not data.labelled:
+                raise ValueError("`bootstrap`: expected labelled training rows. Received: rows without labels. Give bootstrap=False.")
 
     def apply(self, model: keras.Model, data: Data) -> Result:
         seed, models = seed_of(self.training), []
         for place in range(self.members):
             own = self._sampled(data, seed, place)
-            made, _ = at_place(self.training, place)(born(model, data, seed, place), own, name=f"member {place + 1}")  # type: ignore[operator]
+            fresh = born(model, data, seed, place)
+            carry_compile(model, fresh)
+            made, _ = at_place(self.training, place)(fresh, own, name=f"member {place + 1}")
             models.append(made)
-        result = combined(take(models, data), data, self.combiner, beside(models))
-        if self.bootstrap and data.task in ("classification", "binary"):
-            result.metrics["ensemble/oob_accuracy"] = _out_of_bag(models, data, seed)
+        members = take(models, data)
+        result = combined(members, data, self.combiner, beside(models))
+        result.heads = dict.fromkeys(result.baselines, innermost(self.training).head)
+        if self.bootstrap:
+            rows = data.train.rows or 0
+            result.metrics.update(out_of_bag(members, data, [drawn(rows, seed, place) for place in range(self.members)]))
         return result
 
     def _sampled(self, data: Data, seed: int, place: int) -> Data:
+        if data.labelled:  # of rows without labels, the test split may be what tells the classes
+            data = data.with_splits(test=None)
         if not self.bootstrap:
             return data
         split = need_arrays("Bagging", data, "rows are drawn with replacement")
@@ -76,15 +93,26 @@ def drawn(rows: int, seed: int, place: int) -> np.ndarray:
     return np.random.default_rng([seed, place, 1]).integers(rows, size=rows)
 
 
-def _out_of_bag(models: Sequence[keras.Model], data: Data, seed: int) -> float:
-    """Accuracy on the training rows, each judged by the mean of the members that have not seen it."""
-    found = predictions(take(models, data), data, data.train)[0]
-    rows = found.values.shape[1]
-    unseen = np.stack([np.bincount(drawn(rows, seed, place), minlength=rows) == 0 for place in range(len(models))])
+def out_of_bag(members: Sequence[Member], data: Data, samples: Sequence[np.ndarray]) -> dict[str, float]:
+    """The accuracy on training rows, each judged by the mean of the members that have not seen it.
+
+    Args:
+        members: of one ensemble.
+        data: whose training rows are meant.
+        samples: for each member the numbers of the rows that it was trained on.
+
+    Returns:
+        `ensemble/oob_accuracy`, of several outputs the mean; empty for a regression, and where all members have seen every row.
+    """
+    rows = data.train.rows or 0
+    unseen = np.stack([np.bincount(sample, minlength=rows) == 0 for sample in samples])
     judged = unseen.any(axis=0)
-    shares = unseen[:, judged] / unseen[:, judged].sum(axis=0)
-    chances = np.einsum("mr,mrc->rc", shares, found.values[:, judged])
-    targets = np.asarray(found.targets)[judged]
-    labels = targets.argmax(-1) if targets.shape == chances.shape and chances.shape[-1] > 1 else targets.reshape(len(chances))
-    decided = chances.argmax(-1) if chances.shape[-1] > 1 else chances[:, 0] > 0.5
-    return float(np.mean(decided == labels))
+    figures: list[float] = []
+    for part in predictions(members, data, data.train) if judged.any() else []:
+        if part.task == "regression":
+            continue
+        shares = unseen[:, judged] / unseen[:, judged].sum(axis=0)
+        chances = np.einsum("mr,mr...->r...", shares, part.values[:, judged])
+        weights: Any = None if part.weights is None else np.asarray(part.weights)[judged]
+        figures.append(quality(chances, np.asarray(part.targets)[judged], part.head, part.task, weights)["accuracy"])
+    return {OOB: float(np.mean(figures))} if figures else {}

@@ -48,4 +48,4 @@ class Shelf:
 
 def _write(path: Path, arrays: Sequence[np.ndarray]) -> None:
     with path.open("wb") as file:
-        np.savez(file, **{str(place): array for place, array in enumerate(arrays)})
+        np.savez(file, **{str(place): array for place, array in enumerate(arrays)})  # type: ignore[arg-type]

@@ -10,17 +10,19 @@ import numpy as np
 from kdfuse.data import Data
 from kdfuse.ensemble.calibrate import need_validation
 from kdfuse.ensemble.ensemble import Ensemble, beside
-from kdfuse.ensemble.parallel.batch_norm import reestimate
 from kdfuse.ensemble.parallel.training import check_training, innermost
+from kdfuse.fitting.batch_norm import reestimate
+from kdfuse.graph.heads import detect_head
 from kdfuse.measure.measure import parts_of, told
 from kdfuse.measure.predict import one_pass
-from kdfuse.graph.heads import detect_head
 from kdfuse.settings import choose, settings
 from kdfuse.technique import Result
 from kdfuse.train import Fitted, Train, Trainer
 
 WAYS = ("uniform", "greedy")
-SLACK, FACTOR = 0.05, 1.25
+SLACK, FACTOR, ROWS = 0.05, 1.25, 8192
+IGNORED = ("name", "trainable", "dtype", "seed", "rate", "stddev", "momentum")
+"""Settings of a layer that may differ between branches: they change the training, not the function."""
 
 
 @settings
@@ -61,7 +63,8 @@ class Soup(Ensemble):
         training = self.training if self.training is not None else Train()
         soup = training.private(model[0], data)
         single = [scores(one, data) for one in model]
-        chosen, tried = list(range(len(model))), []
+        chosen = list(range(len(model)))
+        tried: list[dict[str, Any]] = []
         if self.how == "greedy":
             chosen, tried = self._greedy(soup, model, single, data)
         count = mix(soup, [model[place] for place in chosen], data)
@@ -74,7 +77,7 @@ class Soup(Ensemble):
         if len(chosen) == 1:
             result.notes.append("No other model made the best one better: the soup is that model.")
         if count:
-            result.notes.append(f"The statistics of {count} BatchNorm layers were measured anew.")
+            result.notes.append(f"The statistics of {count} BatchNorm layers were measured anew, those of the members were not.")
         if self.training is not None:
             result.heads = {"model": innermost(training).head}
         return result
@@ -84,6 +87,9 @@ class Soup(Ensemble):
     ) -> tuple[list[int], list[dict[str, Any]]]:
         order = sorted(range(len(models)), key=lambda place: -overall(single[place]))
         chosen, best, rows = [order[0]], overall(single[order[0]]), []
+        soup.set_weights(models[order[0]].get_weights())
+        if measure_again(soup, data):  # what statistics alone bring must not count for the next model
+            best = max(best, overall(scores(soup, data)))
         for place in order:
             value = overall(single[place])
             if place != order[0]:
@@ -101,7 +107,12 @@ def mix(target: keras.Model, models: Sequence[keras.Model], data: Data) -> int:
     A single model keeps its statistics.
     """
     target.set_weights(mean_weights(models))
-    return reestimate(target, data) if len(models) > 1 else 0
+    return measure_again(target, data) if len(models) > 1 else 0
+
+
+def measure_again(model: keras.Model, data: Data) -> int:
+    """Measure the statistics of the BatchNorm layers of a private copy on training rows; how many layers there were."""
+    return reestimate(model, data, ROWS)
 
 
 def mean_weights(models: Sequence[keras.Model]) -> list[np.ndarray]:
@@ -161,9 +172,6 @@ def check_structures(models: Sequence[keras.Model]) -> None:
             )
 
 
-IGNORED = ("name", "trainable", "dtype", "seed")
-
-
 def _structure(model: keras.Model) -> list[Any]:
     """For each layer its class, the shapes and dtypes of its own weights, and its plain settings."""
     found = []
@@ -177,10 +185,6 @@ def _structure(model: keras.Model) -> list[Any]:
                 config = layer.get_config()
             except (NotImplementedError, TypeError, ValueError, OSError):
                 config = {}
-        # Dropout, noise and the strength of a penalty may differ between branches: they change the training, not the function.
-        plain = {
-            key: value for key, value in config.items()
-            if key not in IGNORED and isinstance(value, bool | int | str) and "initializer" not in key
-        }  # fmt: skip
+        plain = {key: value for key, value in config.items() if key not in IGNORED and isinstance(value, bool | int | float | str)}
         found.append((type(layer).__name__, [(tuple(one.shape), keras.backend.standardize_dtype(one.dtype)) for one in own], plain))
     return found

@@ -34,12 +34,6 @@ def refuse_stopping(owner: str, training: Any, why: str) -> None:
         )
 
 
-def check_count(argument: str, value: Any, least: int) -> None:
-    """Raise unless a setting is an integer of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"`{argument}`: expected an integer of at least {least}. Received: {argument}={value!r}.")
-
-
 def _end(training: Any) -> Any:
     seen = 0
     while not isinstance(training, Train) and hasattr(training, "training") and seen < 8:

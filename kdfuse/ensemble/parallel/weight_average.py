@@ -9,15 +9,15 @@ import numpy as np
 import tensorflow as tf
 
 from kdfuse.data import Data
-from kdfuse.ensemble.parallel.batch_norm import reestimate
 from kdfuse.ensemble.parallel.training import check_training, innermost, refuse_stopping
+from kdfuse.fitting.batch_norm import reestimate
 from kdfuse.graph.copy import copy_model
 from kdfuse.settings import choose, settings
 from kdfuse.technique import Result, Technique
 from kdfuse.train import Fitted, Train, Trainer
 
 WAYS = ("swa", "ema")
-DECAY = 0.999
+DECAY, ROWS = 0.999, 8192
 
 
 class EpochMean(keras.callbacks.Callback):
@@ -117,9 +117,9 @@ class StepMean(keras.callbacks.Callback):
 class WeightAverage(Technique):
     """Train a model and give back the mean of its weights along the run: one model, at one model's cost.
 
-    BatchNorm statistics are measured anew on training rows for the mean. The curves of the history are those of the weights that are
-    trained, not of their mean; the report's baseline `last` is the model with the weights of the last step. It can itself be the `training`
-    of another technique.
+    BatchNorm statistics are measured anew on training rows, as no model had those of the mean. The curves of the history are those of the
+    weights that are trained, not of their mean; the report's baseline `last` is the model with the weights of the last step, its statistics
+    measured anew as well. It can itself be the `training` of another technique.
 
     `swa`: Izmailov et al., 2018, "Averaging Weights Leads to Wider Optima" (arXiv 1803.05407): the mean of the weights at the ends of
     epochs. It wants a learning rate that stays high while the mean is taken (`decay="constant"`), so that the weights move around.
@@ -143,14 +143,14 @@ class WeightAverage(Technique):
             if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < 1:
                 raise ValueError(f"`{name}`: expected a number in {'[' if least == 0 else '('}0, 1). Received: {name}={value!r}.")
         if self.how == "swa" and self.decay != DECAY:
-            raise ValueError(f"`decay`: it is that of how='ema'; swa weighs all epochs alike. Received: decay={self.decay!r}. Leave it out.")
+            raise ValueError(f"`decay`: how='swa' weighs all epochs alike. Received: decay={self.decay!r}. Leave it out.")
         check_training(self.training)
         refuse_stopping("WeightAverage", self.training, "an average of weights has no best epoch")
         train = innermost(self.training)
         if self.how == "swa" and train.epochs - self._first() < 2:
             raise ValueError(
-                f"`start`: the mean would be over the end of one epoch alone. Received: start={self.start}, epochs={train.epochs}. Give more "
-                "epochs or a smaller start."
+                f"`start`: the mean would be over the end of one epoch alone. Received: start={self.start}, epochs={train.epochs}. "
+                "Give more epochs or a smaller start."
             )
         if self.how == "ema" and train.strategy is not None:
             raise ValueError(f"`training`: ema works on one device. Received: strategy={train.strategy!r}. Give None, or how='swa'.")
@@ -163,6 +163,7 @@ class WeightAverage(Technique):
         fitted, last = self._fit(student, data)
         baseline = copy_model(student, data.example(2))
         baseline.set_weights(last)
+        self._settle(baseline, data)
         result = Result(self.public(student, data), fitted.history, notes=fitted.notes, baselines={"last": baseline})
         result.heads = {"model": innermost(self.training).head, "last": innermost(self.training).head}
         return result
@@ -190,7 +191,7 @@ class WeightAverage(Technique):
 
     def _fit(self, model: keras.Model, data: Data, callbacks: Sequence[keras.callbacks.Callback] = ()) -> tuple[Fitted, list[np.ndarray]]:
         first, epochs = self._first(), innermost(self.training).epochs
-        averager = EpochMean(model, first) if self.how == "swa" else StepMean(model, first, self.decay)
+        averager: EpochMean | StepMean = EpochMean(model, first) if self.how == "swa" else StepMean(model, first, self.decay)
         try:
             fitted = self.training.fit(model, data, [*callbacks, averager])
         finally:
@@ -199,7 +200,7 @@ class WeightAverage(Technique):
         last = model.get_weights()
         for variable, value in zip(model.trainable_variables, averager.average(), strict=True):
             variable.assign(value.astype(keras.backend.standardize_dtype(variable.dtype)))
-        count = reestimate(model, data, seed=innermost(self.training).seed)
+        count = self._settle(model, data)
         kind = f"The mean of the weights at the ends of epochs {first + 1} to {epochs}."
         if self.how == "ema":
             kind = f"The exponential moving average of the weights over the steps of epochs {first + 1} to {epochs}."
@@ -207,7 +208,10 @@ class WeightAverage(Technique):
         notes += [f"The statistics of {count} BatchNorm layers were measured anew."] if count else []
         return Fitted(fitted.history, [*notes, *fitted.notes]), last
 
+    def _settle(self, model: keras.Model, data: Data) -> int:
+        return reestimate(model, data, ROWS, seed=innermost(self.training).seed)
+
     def _first(self) -> int:
-        """The first epoch, from 0, that counts: at whose end, or of ema at whose beginning, the share `start` is reached."""
-        reached = math.ceil(self.start * innermost(self.training).epochs - 1e-9)
-        return max(reached - 1, 0) if self.how == "swa" else reached
+        """The first epoch, from 0, that counts: the one at whose end the share `start` is reached, of ema the one in which it is."""
+        reached = self.start * innermost(self.training).epochs
+        return max(math.ceil(reached - 1e-9) - 1, 0) if self.how == "swa" else math.floor(reached + 1e-9)

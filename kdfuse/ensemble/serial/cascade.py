@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from scipy import special
 
 from kdfuse.data import Data
 from kdfuse.ensemble.calibrate import calibrated, need_validation, temperature
@@ -111,7 +112,7 @@ def predicted(members: Sequence[Member], data: Data, split: str, temperatures: S
     if temperatures is None:
         return predictions(members, data, rows)
     found = predictions(members, data, rows, "logits")
-    return [part._replace(values=_heated(part, [one[place] for one in temperatures])) for place, part in enumerate(found)]
+    return [heated(part, [one[place] for one in temperatures]) for place, part in enumerate(found)]
 
 
 def temperatures_of(members: Sequence[Member], data: Data) -> list[list[float]]:
@@ -149,9 +150,9 @@ def check_rows(owner: str, member: Member) -> None:
             )
 
 
-def _heated(part: Predicted, temperatures: Sequence[float]) -> np.ndarray:
+def heated(part: Predicted, temperatures: Sequence[float]) -> Predicted:
+    """The probabilities of logits, divided by a temperature for each member."""
     scaled = part.values.astype("float64") / np.reshape(temperatures, (-1,) + (1,) * (part.values.ndim - 1))
     if part.head == "sigmoid":
-        return 1 / (1 + np.exp(-scaled))  # type: ignore[no-any-return]
-    grown = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
-    return grown / grown.sum(axis=-1, keepdims=True)  # type: ignore[no-any-return]
+        return part._replace(values=special.expit(scaled))
+    return part._replace(values=special.softmax(scaled, axis=-1))

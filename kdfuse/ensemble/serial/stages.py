@@ -35,9 +35,14 @@ def watch(found: Sequence[Predicted], measure: str, costs: Sequence[float]) -> S
     return Stages(np.stack(sure).astype("float64"), right, np.asarray(costs, dtype="float64"), sums)
 
 
-def costs_of(models: Sequence[keras.Model], data: Data) -> list[float]:
-    """MACs of one row in each model; parameters where MACs cannot be counted of all."""
-    found = [count_macs(model, data.example(1)) for model in models]
+def costs_of(models: Sequence[keras.Model], data: Data | None = None) -> list[float]:
+    """MACs of one row in each model; parameters where MACs cannot be counted of all.
+
+    Args:
+        models: they may take other inputs than each other, where no `data` are given.
+        data: whose rows all take.
+    """
+    found = [count_macs(model, None if data is None else data.example(1)) for model in models]
     if any(one is None or one == 0 for one in found):
         return [float(model.count_params()) for model in models]
     return [float(one) for one in found if one is not None]

@@ -1,0 +1,126 @@
+"""Cascade on real digits."""
+
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from kdfuse.data import Data
+from kdfuse.datasets.load import load
+from kdfuse.distill.distill import Distill
+from kdfuse.ensemble.parallel.parallel import Parallel
+from kdfuse.ensemble.serial.cascade import Cascade
+from kdfuse.graph.fingerprint import fingerprint
+from kdfuse.graph.macs import count_macs
+from kdfuse.train import Train
+
+L = keras.layers
+DIGITS = load("digits", labels=400)
+SHAPE = DIGITS.input_shape
+X_TEST, Y_TEST, _ = DIGITS.test.head(10**6)
+
+
+def net(units, seed=0, name="net"):
+    keras.utils.set_random_seed(seed)
+    return keras.Sequential([keras.Input(SHAPE), L.Flatten(), L.Dense(units, "relu"), L.Dense(10)], name=name)
+
+
+@pytest.fixture(scope="module")
+def models():
+    return [Train(epochs=8, learning_rate=0.003)(net(units, name=f"units_{units}"), DIGITS)[0] for units in (6, 24, 160)]
+
+
+def test_the_report_counts_what_was_run(models):
+    before = [fingerprint(one) for one in models]
+    cascade, report = Cascade(tolerance=0.02)([models[0], models[2]], DIGITS)
+    rows = report.tables["stages"]
+    costs = [count_macs(models[0]), count_macs(models[2])]
+    assert [row["macs"] for row in rows] == costs
+    share = rows[1]["leave on test"]
+    assert 0 < share < 1 and report.metrics["cost/macs"] == pytest.approx(costs[0] + share * costs[1])
+    assert report.metrics["cascade/macs_share"] == pytest.approx(report.metrics["cost/macs"] / costs[1])
+    assert report.metrics["cascade/asked"] == pytest.approx(share)
+    last = report.rows()[2]["validation/accuracy"]
+    assert report["validation/accuracy"] >= last - 0.02 - 1e-9
+    right = sum(row["leave on test"] * row["right of them"] for row in rows)
+    assert report["test/accuracy"] == pytest.approx(right, abs=1e-6)
+    chosen = [row for row in report.tables["thresholds"] if row["chosen"]]
+    assert len(chosen) == 1 and chosen[0]["accuracy"] == pytest.approx(report["validation/accuracy"])
+    assert [fingerprint(one) for one in models] == before
+    assert cascade.output_shape == (None, 10)
+
+
+def test_settings_change_what_is_asked(models):
+    shares = {}
+    settings = {
+        "strict": Cascade(), "lenient": Cascade(tolerance=0.1), "cheap": Cascade(target="cost", cost=0.3),
+        "margin": Cascade(confidence="margin", tolerance=0.02), "raw": Cascade(calibrate=False), "given": Cascade(thresholds=(0.5,)),
+    }  # fmt: skip
+    for name, technique in settings.items():
+        _, report = technique([models[0], models[2]], DIGITS)
+        shares[name] = (round(report.metrics["cascade/asked"], 6), round(report["test/log_loss"], 6))
+        if name == "cheap":
+            assert report.tables["thresholds"][-1]["macs"] <= 0.3 * count_macs(models[2]) + 1e-6
+    assert len(set(shares.values())) == len(shares), shares
+    assert shares["lenient"][0] < shares["strict"][0]
+
+
+def test_three_stages_in_one_file_elsewhere_and_as_a_teacher(models, tmp_path):
+    cascade, report = Cascade(tolerance=0.01)(models, DIGITS)
+    assert [row["stage"] for row in report.tables["stages"]] == [1, 2, 3]
+    cascade.save(tmp_path / "m.keras")
+    np.save(tmp_path / "x.npy", X_TEST[:60])
+    code = "import kdfuse, keras, numpy as np; np.save('y.npy', keras.models.load_model('m.keras')(np.load('x.npy')))"
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, timeout=120)
+    np.testing.assert_allclose(np.load(tmp_path / "y.npy"), cascade(X_TEST[:60]), atol=1e-6)
+    nested, _ = Parallel()([cascade, models[2]], DIGITS)
+    want = (np.asarray(cascade(X_TEST)) + np.asarray(keras.ops.softmax(models[2](X_TEST)))) / 2
+    np.testing.assert_allclose(nested.predict(X_TEST, verbose=0), want, atol=1e-5)
+    _, taught = Distill(cascade, training=Train(epochs=4, learning_rate=0.01))(net(8), DIGITS)
+    assert taught.metrics["kd/agreement"] > 0.2
+
+
+def test_binary_and_several_outputs():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(300, 5)).astype("float32")
+    labels = {"sign": (x[:, :1] + 0.3 * rng.normal(size=(300, 1)) > 0).astype(int), "which": x[:, :3].argmax(1)}
+
+    def build(seed, units):
+        keras.utils.set_random_seed(seed)
+        given = keras.Input((5,))
+        hidden = L.Dense(units, "relu")(given)
+        return keras.Model(given, {"sign": L.Dense(1, "sigmoid", name="sign")(hidden), "which": L.Dense(3, name="which")(hidden)})
+
+    data = Data(train=(x[:200], {k: v[:200] for k, v in labels.items()}), validation=(x[200:], {k: v[200:] for k, v in labels.items()}))
+    pair = [Train(epochs=3 + 10 * place)(build(place, 2 + 30 * place), data)[0] for place in (0, 1)]
+    cascade, report = Cascade(thresholds=(0.5,))(pair, data)
+    made = cascade(x)
+    assert made["sign"].shape == (300, 1) and made["which"].shape == (300, 3)
+    assert 0 < report.metrics["cascade/asked"] < 1
+
+
+def test_what_cannot_be_is_said_before(models):
+    pair = [models[0], models[2]]
+    x, y, _ = DIGITS.train.head(100)
+    without = Data(train=(x, y), class_names=[str(one) for one in range(10)])
+    with pytest.raises(ValueError, match="`data` of Cascade: expected a validation split"):
+        Cascade()(pair, without)
+    with pytest.raises(ValueError, match="`thresholds`: expected 1, one for each model but the last. Received: 2"):
+        Cascade(thresholds=(0.5, 0.5))(pair, DIGITS)
+    with pytest.raises(ValueError, match="expected 2 or more models"):
+        Cascade()(pair[:1], DIGITS)
+    cheap = {"target": "cost", "cost": 0.5}
+    for wrong, word in (
+        ({"target": "speed"}, "target"), ({"confidence": "doubt"}, "confidence"), ({"tolerance": 1.5}, "tolerance"),
+        ({"cost": 0.5}, "cost"), ({"target": "cost"}, "cost"), ({**cheap, "cost": -1}, "cost"), ({**cheap, "tolerance": 0.1}, "tolerance"),
+        ({"calibrate": 1}, "calibrate"), ({"thresholds": ("x",)}, "thresholds"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=f"`{word}`"):
+            Cascade(**wrong)
+    given = keras.Input((3,))
+    line = keras.Model(given, L.Dense(1)(given))
+    values = Data(train=(np.ones((9, 3), "float32"), np.arange(9.0)), validation=(np.ones((9, 3), "float32"), np.arange(9.0)))
+    with pytest.raises(ValueError, match="`model` of Cascade: expected classifiers"):
+        Cascade()([line, line], values)

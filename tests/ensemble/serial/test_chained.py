@@ -1,0 +1,105 @@
+"""Chained on real digits."""
+
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from kdfuse.data import Data
+from kdfuse.datasets.load import load
+from kdfuse.ensemble.serial.chained import Chained
+from kdfuse.graph.fingerprint import fingerprint
+from kdfuse.train import Train
+
+L = keras.layers
+DIGITS = load("digits", labels=300)
+SHAPE = DIGITS.input_shape
+X, Y, _ = DIGITS.train.head(10**6)
+FAST = Train(epochs=3, learning_rate=0.003, checkpoint=0)
+
+
+def net(seed, units=12, activation=None):
+    keras.utils.set_random_seed(seed)
+    return keras.Sequential([keras.Input(SHAPE), L.Flatten(), L.Dense(units, "relu"), L.Dense(10, activation)], name=f"net_{seed}")
+
+
+@pytest.fixture(scope="module")
+def pair():
+    return [net(0), net(1, activation="softmax")]
+
+
+@pytest.fixture(scope="module")
+def halves():
+    return [DIGITS.with_splits(train=(X[:140], Y[:140])), DIGITS.with_splits(train=(X[140:], Y[140:]))]
+
+
+def test_each_is_trained_on_its_own_data_and_hears_the_one_before(pair, halves, tmp_path):
+    before = [fingerprint(one) for one in pair]
+    chain, report = Chained(FAST)(pair, halves)
+    assert [fingerprint(one) for one in pair] == before
+    assert [row["model"] for row in report.rows()] == ["chain", "member 1"]
+    assert [one.name for one in report.children] == ["stage 1", "stage 2"]
+    alone, _ = FAST(pair[0], halves[0])
+    first, second = chain.get_layer("before_2"), chain.get_layer("model_2")
+    np.testing.assert_allclose(first(X), alone(X), atol=1e-5)
+    adding = next(layer for layer in chain.layers if layer.name.startswith("adding"))
+    kernel, bias = (np.asarray(weight) for weight in adding.weights)
+    assert np.abs(kernel).max() > 0
+    said = np.asarray(keras.ops.softmax(first(X)))
+    np.testing.assert_allclose(chain(X), np.log(np.asarray(second(X))) + said @ kernel + bias, atol=1e-4)
+    assert all(layer.trainable for layer in chain._flatten_layers())
+    chain.save(tmp_path / "m.keras")
+    np.save(tmp_path / "x.npy", X[:40])
+    code = "import kdfuse, keras, numpy as np; np.save('y.npy', keras.models.load_model('m.keras')(np.load('x.npy')))"
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, timeout=120)
+    np.testing.assert_allclose(np.load(tmp_path / "y.npy"), chain(X[:40]), atol=1e-5)
+
+
+def test_settings_change_the_first_model(pair):
+    found = {}
+    for name, technique in {
+        "plain": Chained(FAST), "finetuned": Chained(FAST, finetune=True), "pretrained": Chained(FAST, pretrained=True),
+    }.items():  # fmt: skip
+        chain, _ = technique(pair, DIGITS)
+        found[name] = chain.get_layer("before_2").get_weights()[0]
+    assert len({array.tobytes() for array in found.values()}) == 3
+    np.testing.assert_array_equal(found["pretrained"], pair[0].get_weights()[0])
+
+
+def test_a_model_with_one_input_more_gets_the_predictions_there():
+    keras.utils.set_random_seed(2)
+    image, said = keras.Input(SHAPE), keras.Input((10,))
+    second = keras.Model([image, said], L.Dense(10)(L.Concatenate()([L.Flatten()(image), said])))
+    chain, _ = Chained(FAST)([net(0), second, net(1)], DIGITS)
+    assert chain.input_shape == (None, *SHAPE) and chain.output_shape == (None, 10)
+    before = chain.get_layer("before_3")
+    first, model = before.get_layer("before_2"), before.get_layer("model_2")
+    np.testing.assert_allclose(before(X), model([keras.ops.convert_to_tensor(X), keras.ops.softmax(first(X))]), atol=1e-5)
+    wrong = keras.Model([image, keras.Input((3,), name="few")], L.Dense(10)(L.Flatten()(image)))
+    with pytest.raises(ValueError, match="expected the last input of .* to take the predictions before it, of shape .10,.. Received: .3,."):
+        Chained(FAST)([net(0), wrong], DIGITS)
+
+
+def test_values_are_added_to_values():
+    x = np.random.default_rng(0).normal(size=(80, 3)).astype("float32")
+    data = Data(train=(x, x.sum(1, keepdims=True)), validation=(x, x.sum(1, keepdims=True)))
+    line = keras.Sequential([keras.Input((3,)), L.Dense(1)])
+    chain, report = Chained(FAST)([line, line], data)
+    assert chain.output_shape == (None, 1) and "validation/rmse" in report.metrics
+
+
+def test_what_cannot_be_is_said_before(pair, halves):
+    with pytest.raises(ValueError, match="expected one kdfuse.Data for each of 2 models"):
+        Chained(FAST)(pair, halves[:1])
+    with pytest.raises(ValueError, match="expected 2 or more models"):
+        Chained(FAST)(pair[:1], DIGITS)
+    other = Data(train=(X[:, :4], Y), class_names=[str(one) for one in range(10)])
+    with pytest.raises(ValueError, match="expected data sets with the inputs and labels of the last one. Received: in data set 1"):
+        Chained(FAST)(pair, [other, DIGITS])
+    for name in ("finetune", "pretrained"):
+        with pytest.raises(ValueError, match=f"`{name}`"):
+            Chained(**{name: 1})
+    with pytest.raises(TypeError, match="`training`"):
+        Chained(training=3)

@@ -1,0 +1,82 @@
+"""Only unsure rows are asked on, at run time, inside the graph."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kdfuse.ensemble.serial.escalate import Escalate
+
+L = keras.layers
+X = np.random.default_rng(0).random((16, 4)).astype("float32")
+
+
+@keras.saving.register_keras_serializable("test_escalate")
+class Counting(L.Layer):
+    """Counts the rows it sees."""
+
+    def build(self, shape):
+        self.seen = self.add_weight(shape=(), initializer="zeros", dtype="int32", trainable=False)
+
+    def call(self, x):
+        self.seen.assign_add(keras.ops.shape(x)[0])
+        return x
+
+
+def asked(columns=3):
+    keras.utils.set_random_seed(0)
+    counting = Counting()
+    given = keras.Input((4,))
+    return keras.Model(given, L.Dense(columns, "softmax")(counting(given))), counting
+
+
+def cascade(threshold, measure="max_probability"):
+    large, counting = asked()
+    given = keras.Input((4,))
+    small = keras.layers.Softmax()(10 * given[:, :3])
+    return keras.Model(given, Escalate(large, threshold, measure)((given, small))), large, counting
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.6, 0.9, 1.01])
+def test_each_row_is_answered_by_the_stage_that_its_confidence_picks(threshold):
+    model, large, counting = cascade(threshold)
+    small = np.asarray(keras.ops.softmax(10 * X[:, :3]))
+    unsure = small.max(-1) < threshold
+    want = np.where(unsure[:, None], large(X), small)
+    counting.seen.assign(0)
+    np.testing.assert_allclose(model(X), want, atol=1e-6)
+    assert int(counting.seen) == unsure.sum()
+    np.testing.assert_allclose(tf.function(model)(tf.constant(X)), want, atol=1e-6)
+    assert int(counting.seen) == 2 * unsure.sum()
+    for size in (1, 3, 5):
+        np.testing.assert_allclose(model.predict(X, batch_size=size, verbose=0), want, atol=1e-6)
+
+
+def test_other_measures_pick_other_rows():
+    counts = set()
+    for measure in ("max_probability", "margin", "entropy"):
+        model, _, counting = cascade(0.6, measure)
+        counting.seen.assign(0)
+        model(X)
+        counts.add(int(counting.seen))
+    assert len(counts) == 3
+
+
+def test_it_is_saved_in_all_formats(tmp_path):
+    model, _, _ = cascade(0.8)
+    want = np.asarray(model(X))
+    model.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    np.testing.assert_array_equal(loaded(X), want)
+    model.export(tmp_path / "saved", verbose=False)
+    served = tf.saved_model.load(tmp_path / "saved")
+    np.testing.assert_allclose(served.serve(X), want, atol=1e-6)
+
+
+def test_gradients_reach_both_stages():
+    model, large, _ = cascade(0.8)
+    with tf.GradientTape() as tape:
+        value = tf.reduce_sum(model(tf.constant(X)) ** 2)
+    assert all(float(np.abs(one).sum()) > 0 for one in tape.gradient(value, large.trainable_variables))
+    with pytest.raises(ValueError, match="measure"):
+        Escalate(large, 0.5, "doubt")

@@ -1,0 +1,20 @@
+"""The recipe, made small, as a user runs it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_recipe_prints_its_table_and_writes_a_model(tmp_path):
+    environment = {**os.environ, "KDFUSE_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, ROOT / "recipes" / "committee.py", "--quick"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    for word in ("member 1", "mean", "weights fitted on validation", "stacked", "calibrated", "The best member is"):
+        assert word in done.stdout, done.stdout
+    assert keras.models.load_model(tmp_path / "committee.keras").output_shape == (None, 10)
