@@ -59,7 +59,7 @@ def run(settings, seed, quick):
     found["soup, shared start"] = _told(kf.Soup()([model for model, _ in short], data)[1])
     try:
         found["soup of the members"] = _told(kf.Soup(how="uniform")(models, data)[1])
-    except ValueError:
+    except RuntimeError:
         found["soup of the members"] = None
     cycles = kf.Train(epochs=MEMBERS if quick else epochs, seed=seed)
     found["snapshots of one run"] = _told(kf.Snapshots(cycles=MEMBERS, training=cycles)(build(0), data)[1])

@@ -49,7 +49,7 @@ class Combiner(keras.layers.Layer):
         """One prediction `[rows, ..., classes]` of those of all members `[rows, ..., classes, members]`."""
         raise NotImplementedError(f"{type(self).__name__}: write `combine(stacked)`.")
 
-    def fit(self, members: np.ndarray, targets: np.ndarray, sample_weight: Any = None) -> Self:
+    def learn(self, members: np.ndarray, targets: np.ndarray, sample_weight: Any = None) -> Self:
         """A combiner of the same settings that has learned from predictions and targets; this one, where there is nothing to learn.
 
         Args:

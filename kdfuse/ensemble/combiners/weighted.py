@@ -49,7 +49,7 @@ class Weighted(Combiner):
         count = stacked.shape[-1]
         return ops.sum(stacked * ops.convert_to_tensor(self.weights_of(count), dtype="float32"), axis=-1)
 
-    def fit(self, members: np.ndarray, targets: np.ndarray, sample_weight: Any = None) -> "Weighted":
+    def learn(self, members: np.ndarray, targets: np.ndarray, sample_weight: Any = None) -> "Weighted":
         from kdfuse.ensemble.combiners.fitting import convex, greedy, objective  # here: it loads SciPy
 
         loss = objective(members, targets, self.head, sample_weight)

@@ -58,7 +58,7 @@ def combined(members: Sequence[Member], data: Data, combiner: Combiner, baseline
     if combiner.fitted:
         assert data.validation is not None
         found = predictions(members, data, data.validation, combiner.of)
-        each = [one.fit(part.values, part.targets, part.weights) for one, part in zip(each, found, strict=True)]
+        each = [one.learn(part.values, part.targets, part.weights) for one, part in zip(each, found, strict=True)]
         labels = [part.label for part in found]
     weights = [one.weights_of(len(members)) for one in each]
     if weights[0] is not None:

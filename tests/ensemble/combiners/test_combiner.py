@@ -18,7 +18,7 @@ def test_ones_own_writes_combine():
     a, b = np.array([[0.5, 0.5]], "float32"), np.array([[0.2, 0.8]], "float32")
     np.testing.assert_allclose(Minimum()([a, b]), [[0.2 / 0.7, 0.5 / 0.7]], rtol=1e-6)
     np.testing.assert_allclose(Minimum(head="sigmoid")([a, b]), [[0.2, 0.5]], rtol=1e-6)
-    assert not Minimum().fitted and Minimum().fit(np.stack([a, b]), np.zeros(1)) is not None
+    assert not Minimum().fitted and Minimum().learn(np.stack([a, b]), np.zeros(1)) is not None
     with pytest.raises(NotImplementedError, match="Combiner: write `combine"):
         Combiner()([a, b])
     with pytest.raises(ValueError, match="head"):

@@ -17,17 +17,17 @@ def test_given_weights():
 
 @pytest.mark.parametrize("fit", ["greedy", "convex"])
 def test_fitted_weights_prefer_the_better_member(fit):
-    found = Weighted(fit=fit).fit(P, LABELS)
+    found = Weighted(fit=fit).learn(P, LABELS)
     weights = found.weights_of(3)
     assert not found.fitted and weights[1] > 0.8 and sum(weights) == pytest.approx(1)
     row = np.argmax(P[0, np.arange(60), LABELS])  # where the first member is surer of the truth than the good one
-    assert Weighted(fit=fit).fit(P, LABELS, sample_weight=np.eye(60)[row]).weights_of(3)[0] > 0.9
+    assert Weighted(fit=fit).learn(P, LABELS, sample_weight=np.eye(60)[row]).weights_of(3)[0] > 0.9
 
 
 def test_rounds_make_finer_shares():
-    assert Weighted(rounds=1).fit(P, LABELS).weights_of(3) == [0, 1, 0]
+    assert Weighted(rounds=1).learn(P, LABELS).weights_of(3) == [0, 1, 0]
     mixed = np.stack([P[1] * [[1, 0.2, 1]], P[1] * [[0.2, 1, 1]]])
-    assert Weighted(rounds=9).fit(mixed / mixed.sum(-1, keepdims=True), LABELS).weights_of(2)[0] not in (0, 1)
+    assert Weighted(rounds=9).learn(mixed / mixed.sum(-1, keepdims=True), LABELS).weights_of(2)[0] not in (0, 1)
 
 
 def test_what_is_refused():
