@@ -73,7 +73,7 @@ def _case(kind):
     if kind == "mlp":
         return digits, kf.models.mlp(digits, units=(32, 16))
     if kind == "residual":
-        return digits, kf.models.resnet(digits, filters=(8, 16), blocks=1)
+        return digits, kf.models.resnet(digits, filters=(8, 8, 16), blocks=1)
     inputs = keras.Input(digits.input_shape)
     if kind == "attention":
         x = keras.layers.Reshape((digits.input_shape[0], -1))(inputs)

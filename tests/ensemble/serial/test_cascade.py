@@ -94,8 +94,8 @@ def test_binary_and_several_outputs():
         return keras.Model(given, {"sign": L.Dense(1, "sigmoid", name="sign")(hidden), "which": L.Dense(3, name="which")(hidden)})
 
     data = Data(train=(x[:200], {k: v[:200] for k, v in labels.items()}), validation=(x[200:], {k: v[200:] for k, v in labels.items()}))
-    pair = [Train(epochs=3 + 10 * place)(build(place, 2 + 30 * place), data)[0] for place in (0, 1)]
-    cascade, report = Cascade(thresholds=(0.5,))(pair, data)
+    pair = [Train(epochs=15, learning_rate=0.01)(build(place, 6 + 30 * place), data)[0] for place in (0, 1)]
+    cascade, report = Cascade(thresholds=(0.7,))(pair, data)
     made = cascade(x)
     assert made["sign"].shape == (300, 1) and made["which"].shape == (300, 3)
     assert 0 < report.metrics["cascade/asked"] < 1
