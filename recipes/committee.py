@@ -22,7 +22,7 @@ def main(quick: bool = False) -> None:
             members.append(training(build, data, name=f"seed {seed}")[0])
         mean, averaged = kf.Parallel()(members, data, name="mean")
         _, weighted = kf.Parallel(kf.Weighted(fit="convex"))(members, data, name="weights fitted on validation")
-        _, stacked = kf.Stack(folds=2 if quick else 5, training=training)(members, data, name="stacked on 5 folds")
+        _, stacked = kf.Stack(folds=2 if quick else 5, training=training)(members, data, name="stacked")
         calibrated, sure = kf.Calibrate()(mean, data, name="mean, calibrated")
 
     print()

@@ -48,3 +48,16 @@ def test_use_it_down_to_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     told = capsys.readouterr().out
     assert "latency" in told and str(report.files["tflite"]) in told
     assert report.files["tflite"].stat().st_size == report.metrics["size/tflite_bytes"] < report.metrics["size/keras_bytes"]
+
+    exec(snippet("kf.Cascade("), names)
+    stages = names["report"].tables["stages"]
+    costs = [row["macs"] for row in stages]
+    assert costs[0] <= names["report"].metrics["cost/macs"] <= sum(costs) and str(stages) in capsys.readouterr().out
+    assert keras.models.load_model("cascade.keras").output_shape == (None, 10)
+
+
+def test_a_combiner_of_ones_own() -> None:
+    names: dict[str, Any] = {"keras": keras, "kf": kf}
+    exec(snippet("class Minimum"), names)
+    p, q = np.array([[0.5, 0.5]], "float32"), np.array([[0.2, 0.8]], "float32")
+    np.testing.assert_allclose(names["Minimum"]()([p, q]), [[0.2 / 0.7, 0.5 / 0.7]], rtol=1e-6)

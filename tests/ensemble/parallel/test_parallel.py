@@ -20,7 +20,7 @@ from kdfuse.graph.fingerprint import fingerprint
 from kdfuse.train import Train
 
 L = keras.layers
-DIGITS = load("digits", labels=300)
+DIGITS = load("digits", labels=200)
 SHAPE = DIGITS.input_shape
 
 
@@ -33,7 +33,7 @@ def net(seed, activation=None, name="net", dtype=None):
 
 @pytest.fixture(scope="module")
 def models():
-    return [Train(epochs=5 + 10 * seed, seed=seed)(net(seed, "softmax" if seed == 1 else None), DIGITS)[0] for seed in range(3)]
+    return [Train(epochs=3 + 3 * seed, seed=seed)(net(seed, "softmax" if seed == 1 else None), DIGITS)[0] for seed in range(3)]
 
 
 @pytest.fixture(scope="module")
