@@ -17,6 +17,7 @@ from kdfuse.ensemble.parallel.training import check_training, innermost
 from kdfuse.ensemble.predictions import predictions
 from kdfuse.fitting.compiled import carry_compile
 from kdfuse.measure.quality import quality
+from kdfuse.population.fit import fit_together, why_not
 from kdfuse.settings import settings
 from kdfuse.technique import Result
 from kdfuse.train import Train, Trainer
@@ -39,12 +40,15 @@ class Bagging(Grown):
             all see all rows, each in an order of its own. On arrays alone.
         combiner: as in `Parallel`.
         training: how to fit each member, `Train(...)` or `Distill(teacher)`. Its seed is the base of all.
+        at_once: whether all members are trained as one batched computation: several times faster for small dense networks, with the
+            same weights but for rounding (and other draws of dropout). Then they are no child runs, and nothing is resumed.
     """
 
     members: int = 5
     bootstrap: bool = True
     combiner: Combiner = Mean()
     training: Trainer = Train()
+    at_once: bool = False
 
     def __post_init__(self) -> None:
         check_count("members", self.members, 2)
@@ -52,32 +56,57 @@ class Bagging(Grown):
         if not isinstance(self.bootstrap, bool):
             raise ValueError(f"`bootstrap`: expected True or False. Received: bootstrap={self.bootstrap!r}.")
         check_training(self.training)
+        if not isinstance(self.at_once, bool):
+            raise ValueError(f"`at_once`: expected True or False. Received: at_once={self.at_once!r}.")
 
     def check(self, model: keras.Model, data: Data) -> None:
         super().check(model, data)
         check_fit("Bagging", self.combiner, data)
         bound(self.combiner, take([born(model, data, 0, 0)], data))
         self.combiner.weights_of(self.members)
+        if self.at_once:
+            reason = why_not([self._fresh(model, data, 0)], data, self.training)
+            if reason is not None:
+                raise ValueError(f"`at_once`: expected False, for {reason}. Received: True. The members are then trained one by one.")
         if self.bootstrap:
             need_arrays("Bagging", data, "rows are drawn with replacement (or give bootstrap=False)")
             if not data.labelled:
                 raise ValueError("`bootstrap`: expected labelled training rows. Received: rows without labels. Give bootstrap=False.")
 
     def apply(self, model: keras.Model, data: Data) -> Result:
-        seed, models = seed_of(self.training), []
-        for place in range(self.members):
-            own = self._sampled(data, seed, place)
-            fresh = born(model, data, seed, place)
-            carry_compile(model, fresh)
-            made, _ = at_place(self.training, place)(fresh, own, name=f"member {place + 1}")
-            models.append(made)
+        seed = seed_of(self.training)
+        models: list[keras.Model] = []
+        history: dict[str, list[float]] = {}
+        if self.at_once:
+            models, history = self._together(model, data, seed)
+        else:
+            for place in range(self.members):
+                own, fresh = self._sampled(data, seed, place), self._fresh(model, data, place)
+                made, _ = at_place(self.training, place)(fresh, own, name=f"member {place + 1}")
+                models.append(made)
         members = take(models, data)
         result = combined(members, data, self.combiner, beside(models))
+        result.history = history
         result.heads = dict.fromkeys(result.baselines, innermost(self.training).head)
         if self.bootstrap:
             rows = data.train.rows or 0
             result.metrics.update(out_of_bag(members, data, [drawn(rows, seed, place) for place in range(self.members)]))
         return result
+
+    def _fresh(self, model: keras.Model, data: Data, place: int) -> keras.Model:
+        fresh = born(model, data, seed_of(self.training), place)
+        carry_compile(model, fresh)
+        return fresh
+
+    def _together(self, model: keras.Model, data: Data, seed: int) -> tuple[list[keras.Model], dict[str, list[float]]]:
+        """All members trained as one, and the means of their curves."""
+        training: Any = self.training
+        students = [training.private(self._fresh(model, data, place), data) for place in range(self.members)]
+        rows = data.train.rows or 0
+        samples = [drawn(rows, seed, place) for place in range(self.members)] if self.bootstrap else None
+        curves = fit_together(students, data, training, samples, [at_place(training, place).seed for place in range(self.members)])
+        means = {name: np.mean([one[name] for one in curves], axis=0).tolist() for name in curves[0]}
+        return [training.public(one, data) for one in students], means
 
     def _sampled(self, data: Data, seed: int, place: int) -> Data:
         if data.labelled:  # of rows without labels, the test split may be what tells the classes

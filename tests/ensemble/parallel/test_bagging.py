@@ -134,3 +134,21 @@ def test_what_is_refused(given):
     with pytest.raises(ValueError, match="`weights`: expected one for each of 3"):
         Bagging(3, combiner=Weighted([1, 2]), training=FAST)(given, DIGITS)
     assert Bagging(2, combiner=Mean()).members == 2
+
+
+@pytest.mark.parametrize("bootstrap", [True, False])
+def test_trained_at_once_the_members_are_the_same(given, bagged, bootstrap):
+    one_by_one = bagged if bootstrap else Bagging(2, bootstrap=False, training=FAST)(given, DIGITS)
+    at_once, report = Bagging(2, bootstrap=bootstrap, training=FAST, at_once=True)(given, DIGITS)
+    x = DIGITS.example(50)
+    np.testing.assert_allclose(at_once(x), one_by_one[0](x), atol=1e-5)
+    assert not report.children and len(report.history["train/loss"]) == FAST.epochs
+    assert ("ensemble/oob_accuracy" in report.metrics) == bootstrap
+
+
+def test_what_cannot_be_trained_at_once_says_why(given):
+    image = keras.Sequential([keras.Input(DIGITS.input_shape), keras.layers.Conv2D(2, 3), keras.layers.Flatten(), keras.layers.Dense(10)])
+    with pytest.raises(ValueError, match="`at_once`: expected False, for layer .*Conv2D.* has no form for several members. Received: True"):
+        Bagging(2, at_once=True)(image, DIGITS)
+    with pytest.raises(ValueError, match="`at_once`: expected True or False"):
+        Bagging(at_once=1)
