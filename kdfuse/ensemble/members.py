@@ -66,14 +66,14 @@ def check_members(owner: str, models: Sequence[keras.Model], data: Data, least: 
 
 
 def take(models: Sequence[keras.Model], data: Data) -> list[Member]:
-    """Private copies of `models`, renamed where two have the same name.
+    """Private copies of `models`, renamed where two have the same name, or one that of an input or output.
 
     Args:
         models: any Keras 3 models that `check_members` lets pass; they are only read.
         data: for the inputs, and for the task that tells a head.
     """
     example = data.example(4)
-    names: set[str] = set()
+    names = _names_of_ends(models)
     members = []
     for model in models:
         copy = copy_model(model, example)
@@ -95,6 +95,41 @@ def free_name(name: str, taken: set[str]) -> str:
     while found in taken:
         found, number = f"{name}_{number}", number + 1
     taken.add(found)
+    return found
+
+
+def clean_name(name: str) -> str:
+    """The name of a tensor as that of a layer."""
+    return name.split(":")[0].replace("/", "_")
+
+
+def inputs_of(model: keras.Model) -> Any:
+    """The symbolic inputs of a model in their structure, None of one without a graph."""
+    return getattr(model, "input", None) if getattr(model, "_functional", True) is not None else None
+
+
+def output_names(member: Member) -> list[str]:
+    """A name for each output, as layers of an ensemble may have it: what the member calls them, where these are names that differ."""
+    leaves = keras.tree.flatten(member.outputs)
+    if len(leaves) == 1:
+        return ["combined"]
+    if isinstance(member.outputs, dict):
+        found = [str(key) for key in sorted(member.outputs)]
+    else:
+        found = [str(name) for name in getattr(member.model, "output_names", None) or []]
+    fit = len(set(found)) == len(leaves) and not any("/" in name for name in found)
+    return found if fit else [f"combined_{place + 1}" for place in range(len(leaves))]
+
+
+def _names_of_ends(models: Sequence[keras.Model]) -> set[str]:
+    """Names of the inputs and outputs, which those of an ensemble keep."""
+    found = {"combined"}
+    for model in models:
+        found |= {clean_name(tensor.name) for tensor in keras.tree.flatten(inputs_of(model)) if tensor is not None}
+        outputs = getattr(model, "output_names", None) or []
+        if len(outputs) > 1:
+            structure = getattr(model, "output", None)
+            found |= {*outputs, *(structure if isinstance(structure, dict) else ()), *(f"combined_{at + 1}" for at in range(len(outputs)))}
     return found
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from kdfuse.graph.heads import HEADS, TINY
+from kdfuse.graph import heads  # the module: Keras registers this file while that one is only beginning
 from kdfuse.settings import choose
 
 
@@ -18,7 +18,8 @@ class _OfHead(keras.layers.Layer):
 
     def __init__(self, head: str, **kwargs: Any) -> None:
         super().__init__(**{"dtype": "float32", **kwargs})
-        self.head = choose("head", head, HEADS)
+        self.head = choose("head", head, heads.HEADS)
+        self.supports_masking = True
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape
@@ -55,10 +56,10 @@ class Logits(_OfHead):
     def call(self, outputs: Any) -> Any:
         outputs = ops.cast(outputs, "float32")
         if self.head == "softmax":
-            return ops.log(ops.maximum(outputs, TINY))
+            return ops.log(ops.maximum(outputs, heads.TINY))
         if self.head == "sigmoid":
             # Half the distance from 1 to the float32 below it stands for a rounded 1.
-            return ops.log(ops.maximum(outputs, TINY)) - ops.log(ops.maximum(1.0 - outputs, 2.0**-25))
+            return ops.log(ops.maximum(outputs, heads.TINY)) - ops.log(ops.maximum(1.0 - outputs, 2.0**-25))
         return outputs
 
 

@@ -1,6 +1,7 @@
 """LiteRT: a model as the bytes of a `.tflite` file, quantized or not."""
 
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -163,13 +164,20 @@ def _open_batch(error: Exception) -> bool:
     return any(word in text for word in ("TensorList", "tensor list", "element_shape", "requires to be static", "dynamic shape"))
 
 
+def _without_places(text: str) -> str:
+    """A message of the converter with the name of the operation in place of the calls that led to it."""
+    place = re.search(r'"([^"@]+)@', text)
+    bare = re.sub(r"loc\(.*?\)+: ", "", text, count=1)
+    return f"{place[1]}: {bare}" if place and bare != text else text
+
+
 def _explain(model: Any, error: Exception) -> Exception:
     text = str(error)
     if isinstance(error, ValueError) and text.startswith("`"):
         return error
     name = getattr(model, "name", type(model).__name__)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    reason = " ".join(lines)[:300]
+    reason = _without_places(" ".join(lines))[:300]
     if "ConverterError" in type(error).__name__:
         missing = "Flex" in text or "SELECT_TF_OPS" in text or "neither a custom op nor a flex op" in text
         way = (

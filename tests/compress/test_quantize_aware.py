@@ -148,6 +148,7 @@ def test_layers_can_stay_in_float(mlp: keras.Model, data: Data) -> None:
         QuantizeAware(FAST, skip=("nobody",))(mlp, data)
 
 
+@pytest.mark.slow
 def test_calibration_and_training_change_the_result_and_nothing_else_does(mlp: keras.Model, data: Data) -> None:
     fast = [QuantizeAware(FAST, calibration=rows)(mlp, data)[0].get_weights() for rows in (0, 512, 512)]
     faster = QuantizeAware(Train(epochs=1, learning_rate=0.01, checkpoint=0))(mlp, data)[0].get_weights()

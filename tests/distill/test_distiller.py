@@ -428,7 +428,7 @@ def fit(scope, live):
         student = net(5, 0)
         made = Distiller(student, [SoftTargets(3.0)], teacher=teacher if live else None, student_head="softmax", teacher_head="softmax")
         made.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy", metrics=["accuracy"])
-    rows = tf.data.Dataset.from_tensor_slices((x if live else {"inputs": x, "teacher_logits": targets}, y)).batch(16)
+    rows = tf.data.Dataset.from_tensor_slices((x if live else {INPUTS: x, LESSONS: ({"logits": targets},)}, y)).batch(16)
     logs = made.fit(rows, epochs=2, validation_data=(x, y), verbose=0).history
     return logs, [weight.ravel().tolist() for weight in student.get_weights()]
 

@@ -8,6 +8,7 @@ from kdfuse.data import Data
 from kdfuse.ensemble.combiners.mean import Mean
 from kdfuse.ensemble.joined import inputs_for, join, outputs_of
 from kdfuse.ensemble.members import take
+from kdfuse.ensemble.values import Probabilities
 
 L = keras.layers
 RNG = np.random.default_rng(0)
@@ -63,3 +64,39 @@ def test_inputs_have_the_dtype_and_shape_of_the_models_or_of_the_rows():
     plain(images[:2])
     made = inputs_for([plain], Data(train=(images, Y[:20])))
     assert made.shape == (None, 6) and made.dtype == "uint8"
+
+
+def test_inputs_hold_what_every_model_takes():
+    def of(dtype):
+        given = keras.Input((6,), dtype=dtype)
+        return keras.Model(given, L.Dense(3)(L.Rescaling(1.0)(given)))
+
+    data = Data(train=(X, Y))
+    for dtypes, want in ((("uint8", "float32"), "float32"), (("uint8", "int32"), "int32"), (("uint8", "uint8"), "uint8")):
+        assert inputs_for([of(one) for one in dtypes], data).dtype == want
+
+
+def test_one_output_in_a_dict_stays_in_it_and_names_may_be_those_that_keras_counts():
+    def build(name):
+        given = keras.Input((6,))
+        return keras.Model(given, {"digit": L.Dense(3)(given)}, name=name)
+
+    data = Data(train=(X, {"digit": Y}))
+    number = int([Probabilities("logits").name for _ in range(2)][1].rpartition("_")[2])
+    members = take([build(f"probabilities_{number + more}") for more in range(1, 5)], data)
+    model = join(members, data, lambda place: Mean(), scale="probabilities", name="joined")
+    assert set(model(X)) == {"digit"}
+
+
+def test_masked_steps_stay_masked():
+    def build(seed):
+        keras.utils.set_random_seed(seed)
+        given = keras.Input((5,), dtype="int32")
+        return keras.Model(given, L.Dense(3)(L.Embedding(9, 4, mask_zero=True)(given)))
+
+    steps = RNG.integers(1, 9, (40, 5)).astype("int32")
+    steps[:, 3:] = 0
+    data = Data(train=(steps, steps % 3), task="classification")
+    for scale in ("probabilities", "logits"):
+        model = join(take([build(0), build(1)], data), data, lambda place: Mean(), scale=scale, name="joined")
+        np.testing.assert_array_equal(model(steps)._keras_mask, steps != 0)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from kdfuse.data import Data
-from kdfuse.ensemble.members import check_members, flat_heads, free_name, take
+from kdfuse.ensemble.members import check_members, flat_heads, free_name, output_names, take
 from kdfuse.graph.fingerprint import fingerprint
 
 L = keras.layers
@@ -56,3 +56,13 @@ def test_who_cannot_be_members_together(models, words):
         return check_members("Parallel", models, data)
     with pytest.raises(ValueError, match=f"`model` of Parallel: .*{words}"):
         check_members("Parallel", models, data)
+
+
+def test_no_member_has_the_name_of_an_input_or_output():
+    def build(name):
+        given = keras.Input((6,), name="pixels")
+        return keras.Model(given, [L.Dense(3, name="digit")(given), L.Dense(1, "sigmoid", name="even")(given)], name=name)
+
+    members = take([build("pixels"), build("digit"), build("combined"), build("net")], Data(train=(X, (Y, Y % 2))))
+    assert [one.model.name for one in members] == ["pixels_2", "digit_2", "combined_3", "net"]
+    assert output_names(members[0]) == ["digit", "even"] and output_names(take([net()], DATA)[0]) == ["combined"]

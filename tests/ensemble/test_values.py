@@ -1,5 +1,8 @@
 """Outputs of every head as probabilities and as logits."""
 
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -38,3 +41,8 @@ def test_certainty_stays_finite_and_half_precision_is_read_as_float32():
     with pytest.raises(ValueError, match="head"):
         Probabilities("tanh")
     assert Logits.from_config(Logits("sigmoid").get_config()).head == "sigmoid"
+
+
+def test_layers_are_registered_whatever_of_kdfuse_is_loaded_first():
+    code = "import kdfuse.graph.heads, keras; print('kdfuse>Probabilities' in keras.saving.get_custom_objects())"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120).stdout.strip() == "True"

@@ -10,7 +10,6 @@ from keras import ops
 from kdfuse.settings import choose
 
 HEADS = ("softmax", "sigmoid", "regression")
-TINY = 1e-12
 
 
 class Combiner(keras.layers.Layer):
@@ -76,10 +75,17 @@ class Combiner(keras.layers.Layer):
         return type(self).from_config({**self.get_config(), "head": head, "name": name, **settings})
 
     def normalised(self, values: Any) -> Any:
-        """Rows that sum to 1, for a softmax; other values as they are."""
+        """Rows that sum to 1, for a softmax: a row of zeros becomes equal shares. Other values as they are."""
         if self.head != "softmax":
             return values
-        return values / ops.maximum(ops.sum(values, axis=-1, keepdims=True), TINY)
+        # Over the largest first: the sum of tiny values is as good as that of others.
+        top = ops.stop_gradient(ops.max(values, axis=-1, keepdims=True))
+        scaled = ops.where(top > 0, values, 1.0) / ops.where(top > 0, top, 1.0)
+        return scaled / ops.sum(scaled, axis=-1, keepdims=True)
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+        masks = [mask for mask in keras.tree.flatten(previous_mask) if mask is not None]
+        return ops.all(ops.stack(masks), axis=0) if masks else None
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape[0]
@@ -96,7 +102,10 @@ def normalised_weights(argument: str, weights: Sequence[float] | None) -> tuple[
     """
     if weights is None:
         return None
-    array = np.asarray(list(weights), dtype="float64")
+    try:
+        array = np.asarray(list(weights), dtype="float64")
+    except (TypeError, ValueError):
+        array = np.empty(0)
     if array.ndim != 1 or not len(array) or not np.isfinite(array).all() or array.min() < 0 or array.sum() <= 0:
         raise ValueError(f"`{argument}`: expected a number of at least 0 for each member, not all of them 0. Received: {weights!r}.")
     return tuple(float(one) for one in array / array.sum())

@@ -10,10 +10,12 @@ from kdfuse.ensemble.combiners.combiner import Combiner
 from kdfuse.ensemble.combiners.mean import Mean
 from kdfuse.ensemble.ensemble import Ensemble, beside
 from kdfuse.ensemble.joined import join
-from kdfuse.ensemble.members import Member, flat_heads, take
+from kdfuse.ensemble.members import Member, flat_heads, output_names, take
 from kdfuse.ensemble.predictions import predictions
 from kdfuse.settings import settings
 from kdfuse.technique import Result
+
+MOST_TOLD = 5
 
 
 @settings
@@ -54,22 +56,21 @@ def combined(members: Sequence[Member], data: Data, combiner: Combiner, baseline
         combiner: for each output a copy of it is made.
         baselines: what to measure beside it.
     """
-    each, table, labels = bound(combiner, members), [], [""]
+    each = bound(combiner, members)
     if combiner.fitted:
         assert data.validation is not None
         found = predictions(members, data, data.validation, combiner.of)
         each = [one.learn(part.values, part.targets, part.weights) for one, part in zip(each, found, strict=True)]
-        labels = [part.label for part in found]
-    weights = [one.weights_of(len(members)) for one in each]
-    if weights[0] is not None:
-        names = [label or "weight" for label in labels] if len(labels) == len(each) else [f"weight {at + 1}" for at in range(len(each))]
-        for place, member in enumerate(members):
-            shares = {name: one[place] for name, one in zip(names, weights, strict=True) if one is not None}
-            table.append({"model": f"{place + 1}: {member.model.name}", **shares})
     model = join(members, data, lambda place: each[place], scale=combiner.of, name=type(combiner).__name__.lower())
     result = Result(model, baselines=baselines)
-    if table:
-        result.tables["weights"] = table
+    names = [member.model.name for member in members]
+    weights = {one.name if len(each) > 1 else "weight": one.weights_of(len(members)) for one in each}
+    known = {label: shares for label, shares in weights.items() if shares is not None}
+    if known:
+        rows = enumerate(names)
+        result.tables["weights"] = [{"model": f"{at + 1}: {name}", **{of: one[at] for of, one in known.items()}} for at, name in rows]
+    if combiner.fitted:
+        result.notes += [_fitted(label if len(each) > 1 else "", shares, names) for label, shares in known.items()]
     return result
 
 
@@ -79,8 +80,16 @@ def bound(combiner: Combiner, members: Sequence[Member]) -> list[Combiner]:
     Raises:
         ValueError: it does not combine such predictions.
     """
-    heads = flat_heads(members[0])
-    return [combiner.bound(head, "combined" if len(heads) == 1 else f"combined_{place + 1}") for place, head in enumerate(heads)]
+    return [combiner.bound(head, name) for head, name in zip(flat_heads(members[0]), output_names(members[0]), strict=True)]
+
+
+def _fitted(label: str, shares: Sequence[float], names: Sequence[str]) -> str:
+    """A sentence on fitted weights, the largest first."""
+    used = sorted([(share, name) for share, name in zip(shares, names, strict=True) if share > 0], key=lambda pair: -pair[0])
+    said = ", ".join(f"{name} {share:.3g}" for share, name in used[:MOST_TOLD])
+    left = f" and {len(used) - MOST_TOLD} more" if len(used) > MOST_TOLD else ""
+    of = f" of {label!r}" if label else ""
+    return f"Weights{of} fitted on the validation split; {len(used)} of {len(names)} members have one: {said}{left}."
 
 
 def check_combiner(combiner: Any) -> None:

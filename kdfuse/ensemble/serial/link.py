@@ -12,8 +12,6 @@ from kdfuse.ensemble.serial.adding import Adding
 from kdfuse.ensemble.values import Logits, Probabilities
 from kdfuse.graph.copy import copy_model
 
-ENDS = {"softmax": "softmax", "sigmoid": "sigmoid"}
-
 
 class Stage(NamedTuple):
     """A model of a chain, and the data it is trained on."""
@@ -37,7 +35,10 @@ def linked(before: Stage, stage: Stage, number: int, frozen: bool = False) -> ke
     earlier = take([before.model], before.data)[0]
     earlier.model.name = f"before_{number}"
     inputs = inputs_for([earlier.model], stage.data)
-    run: Any = Inference(earlier.model, name=earlier.model.name, trainable=False) if frozen else earlier.model
+    run: Any = earlier.model
+    if frozen:
+        earlier.model.trainable = False
+        run = Inference(earlier.model, name=earlier.model.name)
     said = [
         Probabilities(head, name=f"said_{number}_{place}")(leaf)
         for place, (leaf, head) in enumerate(zip(keras.tree.flatten(run(inputs)), _flat_heads(earlier), strict=True))
@@ -72,9 +73,10 @@ def _with(inputs: Any, said: list[Any], model: keras.Model) -> Any:
     wanted = tuple((own[names[0]] if len(names) == 1 else model.inputs[-1]).shape[1:])
     if len(said) != 1 or tuple(said[0].shape[1:]) != wanted:
         shapes = [tuple(one.shape[1:]) for one in said]
+        which = f"input {names[0]!r}" if len(names) == 1 else "last input"
         raise ValueError(
-            f"`model` of Chained: expected the {f'input {names[0]!r}' if names else 'last input'} of {model.name!r} to take the predictions "
-            f"before it, of shape {shapes[0] if len(shapes) == 1 else shapes}. Received: {wanted}."
+            f"`model` of Chained: expected the {which} of {model.name!r} to take the predictions before it, of shape "
+            f"{shapes[0] if len(shapes) == 1 else shapes}. Received: {wanted}."
         )
     return {**inputs, names[0]: said[0]} if len(names) == 1 else [*keras.tree.flatten(inputs), said[0]]
 
@@ -102,7 +104,8 @@ def _added(leaf: Any, head: str, said: Any, name: str, model: keras.Model) -> An
             "Give it an input of its own for them."
         )
     added = Adding(leaf.shape[-1], name=f"adding_{name}")([Logits(head, name=f"logits_{name}")(leaf), said])
-    return keras.layers.Activation(ENDS.get(head, "linear"), dtype="float32", name=f"answers_{name}")(added)
+    end = head if head in ("softmax", "sigmoid") else "linear"
+    return keras.layers.Activation(end, dtype="float32", name=f"answers_{name}")(added)
 
 
 def _flat_heads(member: Member) -> list[str]:

@@ -27,6 +27,18 @@ def test_ones_own_writes_combine():
 
 def test_weights_are_brought_to_a_sum_of_one():
     assert normalised_weights("weights", (1, 3)) == (0.25, 0.75) and normalised_weights("weights", None) is None
-    for wrong in ((), (0, 0), (1, -1), (1, float("nan")), ((1, 2), (3, 4))):
+    for wrong in ((), (0, 0), (1, -1), (1, float("nan")), ((1, 2), (3, 4)), "ab", 5, (None,)):
         with pytest.raises(ValueError, match="`weights`: expected a number of at least 0 for each member"):
             normalised_weights("weights", wrong)
+
+
+def test_tiny_rows_are_brought_to_a_sum_of_one_and_empty_ones_to_equal_shares():
+    rows = np.array([[1e-30, 3e-30], [0, 0], [0.2, 0.2]], "float32")
+    np.testing.assert_allclose(Combiner().normalised(rows), [[0.25, 0.75], [0.5, 0.5], [0.5, 0.5]], rtol=1e-5)
+    np.testing.assert_array_equal(Combiner(head="sigmoid").normalised(rows), rows)
+
+
+def test_steps_that_any_member_leaves_out_are_left_out():
+    masks = [np.array([[True, True, False]]), None, np.array([[True, False, False]])]
+    np.testing.assert_array_equal(Minimum().compute_mask([], masks), [[True, False, False]])
+    assert Minimum().compute_mask([], [None, None]) is None

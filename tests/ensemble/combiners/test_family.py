@@ -101,6 +101,8 @@ def test_a_model_with_it_is_saved_loaded_and_exported(combiner, tmp_path):
     loaded = keras.models.load_model(tmp_path / "m.keras")
     want = np.asarray(model(members))
     np.testing.assert_array_equal(loaded(members), want)
+    if combiner.head != combiner.heads[0]:  # one head of each is enough for the converter, which takes its time
+        return
     path = tmp_path / "m.tflite"
     path.write_bytes(to_litert(model))
     np.testing.assert_allclose(LiteModel(path)(members), want, atol=1e-5)

@@ -52,3 +52,34 @@ def test_greedy_takes_the_best_first_and_never_ends_worse():
     np.testing.assert_array_equal(greedy(loss, 3, 1), np.eye(3)[np.argmin(alone)])
     found = greedy(loss, 3, 40)
     assert loss(found)[0] <= min(alone) and loss(convex(loss, 3))[0] <= loss(found)[0] + 1e-9 < loss(convex(loss, 3))[0] + 1e-3
+
+
+def test_convex_is_the_fixed_point_of_expectation_maximisation():
+    chances = P[:, np.arange(80), LABELS]
+    weights = np.full(3, 1 / 3)
+    for _ in range(5000):
+        weights = weights * (chances @ (SHARES / (weights @ chances))) / SHARES.sum()
+    np.testing.assert_allclose(convex(objective(P, LABELS, "softmax", SHARES), 3), weights, atol=1e-4)
+
+
+@pytest.mark.parametrize("scale", [1e-7, 1.0, 1e7])
+def test_the_unit_of_the_values_makes_no_difference(scale):
+    truth = np.linspace(-1, 1, 60)
+    values = (truth + RNG.normal(size=(3, 60)) * [[0.1], [0.12], [1.0]])[..., None]
+    plain, scaled = objective(values, truth, "regression"), objective(values * scale, truth * scale, "regression")
+    np.testing.assert_allclose(convex(scaled, 3), convex(plain, 3), atol=1e-3)
+    np.testing.assert_array_equal(greedy(scaled, 3, 20), greedy(plain, 3, 20))
+    assert 0.05 < convex(plain, 3)[1] < 0.95
+
+
+def test_yes_and_no_as_one_hot_rows():
+    q, yes = RNG.random((2, 50, 1)), RNG.integers(0, 2, 50)
+    weights = np.array([0.4, 0.6])
+    assert objective(q, np.eye(2)[yes], "sigmoid")(weights)[0] == pytest.approx(objective(q, yes, "sigmoid")(weights)[0])
+
+
+def test_predictions_that_are_not_finite_are_refused():
+    wrong = P.copy()
+    wrong[1, 5] = np.nan
+    with pytest.raises(ValueError, match=r"`model`: expected finite predictions .* from members \[2\]"):
+        objective(wrong, LABELS, "softmax")

@@ -15,3 +15,7 @@ def test_probabilities_and_columns():
     np.testing.assert_allclose(Median()(list(P)), norm(np.median(P, 0)), rtol=1e-5)
     np.testing.assert_allclose(Median()(list(P[:5])), norm(np.median(P[:5], 0)), rtol=1e-5)
     np.testing.assert_allclose(Median(head="sigmoid")(list(P)), np.median(P, 0), rtol=1e-5)
+
+
+def test_members_that_disagree_for_certain_leave_it_open():
+    np.testing.assert_allclose(Median()(list(np.eye(3, dtype="float32")[:, None])), np.full((1, 3), 1 / 3), rtol=1e-6)

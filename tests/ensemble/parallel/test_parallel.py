@@ -136,3 +136,48 @@ def test_what_cannot_be_is_said_before(models):
     for wrong in (Mean, "mean", None):
         with pytest.raises(TypeError, match="`combiner`: expected a kdfuse combiner"):
             Parallel(wrong)
+
+
+def test_outputs_in_a_list_keep_their_names():
+    x = np.random.default_rng(0).normal(size=(60, 5)).astype("float32")
+    labels = {"sign": (x[:, :1] > 0).astype(int), "sum": x.sum(1, keepdims=True)}
+
+    def build(seed):
+        keras.utils.set_random_seed(seed)
+        given = keras.Input((5,))
+        return keras.Model(given, [L.Dense(1, "sigmoid", name="sign")(given), L.Dense(1, name="sum")(given)], name="sign")
+
+    data = Data(train=(x, labels), validation=(x, labels), test=(x, labels))
+    for combiner in (Weighted(), Weighted((1, 3))):
+        technique = Parallel(combiner)
+        technique.check([build(0), build(1)], data)
+        result = technique.apply([build(0), build(1)], data)
+        assert result.model.output_names == ["sign", "sum"]
+        assert [set(row) for row in result.tables["weights"]] == [{"model", "sign", "sum"}] * 2
+        assert [note.split(" fitted")[0] for note in result.notes] == (["Weights of 'sign'", "Weights of 'sum'"] if combiner.fitted else [])
+
+
+def test_fitted_weights_are_a_note(models):
+    result = Parallel(Weighted(rounds=1)).apply(models, DIGITS)
+    assert len(result.notes) == 1 and "fitted on the validation split; 1 of 3 members have one: " in result.notes[0]
+
+
+def test_who_cannot_be_combined(models):
+    with pytest.raises(ValueError, match="`model` of Parallel: expected 2 or more models"):
+        Parallel()(models[:1], DIGITS)
+    keras.utils.set_random_seed(0)
+    other = keras.Sequential([keras.Input(SHAPE), L.Flatten(), L.Dense(7)])
+    with pytest.raises(ValueError, match="expected members with equal outputs"):
+        Parallel()([models[0], other], DIGITS)
+
+
+def test_members_that_take_pixels_and_members_that_take_floats():
+    def build(dtype):
+        given = keras.Input((6,), dtype=dtype)
+        return keras.Model(given, L.Dense(3)(L.Rescaling(1 / 255)(given)))
+
+    rng = np.random.default_rng(0)
+    for x in (rng.integers(0, 255, (40, 6)).astype("uint8"), (rng.random((40, 6)) * 255).astype("float32")):
+        pair = [build("uint8"), build("float32")]
+        made = Parallel().apply(pair, Data(train=(x, np.arange(40) % 3))).model
+        np.testing.assert_allclose(made(x), np.mean([keras.ops.softmax(one(x)) for one in pair], axis=0), atol=1e-6)

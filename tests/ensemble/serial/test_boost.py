@@ -11,6 +11,7 @@ from sklearn.ensemble import AdaBoostClassifier
 from kdfuse.data import Data
 from kdfuse.datasets.load import load
 from kdfuse.ensemble.serial.boost import Boost
+from kdfuse.fitting.stopping import Stopping
 from kdfuse.graph.fingerprint import fingerprint
 from kdfuse.models.mlp import mlp
 from kdfuse.train import Train
@@ -41,13 +42,24 @@ class Told(ClassifierMixin, BaseEstimator):
         return np.asarray(self.model(x.reshape(-1, 8, 8, 1))).argmax(-1)
 
 
+class Yes:
+    """A model of one column as one of two."""
+
+    def __init__(self, model):
+        self.model = model
+
+    def __call__(self, x):
+        yes = np.asarray(self.model(x))
+        return np.concatenate([1 - yes, yes], axis=-1)
+
+
 def scikit(models, rate, weights=None):
     Told.models, Told.count = tuple(models), 0
     return AdaBoostClassifier(Told(), n_estimators=len(models), learning_rate=rate).fit(X.reshape(len(X), -1), Y, weights)
 
 
-@pytest.mark.parametrize("rate", [1.0, 0.5])
-def test_scikit_learn_has_the_same_weights_decisions_and_probabilities(rate):
+def test_scikit_learn_has_the_same_weights_decisions_and_probabilities():
+    rate = 0.5
     boosted, report = Boost(members=3, learning_rate=rate, training=FAST)(functools.partial(mlp, units=(8,)), DIGITS)
     models = members_of(boosted)
     oracle = scikit(models, rate)
@@ -58,6 +70,19 @@ def test_scikit_learn_has_the_same_weights_decisions_and_probabilities(rate):
     np.testing.assert_allclose(boosted(X_TEST), oracle.predict_proba(flat), atol=1e-5)
     np.testing.assert_array_equal(np.asarray(boosted(X_TEST)).argmax(-1), oracle.predict(flat))
     assert [row["model"] for row in report.rows()][:2] == ["ensemble", "member 1"] and report.metrics["boost/members"] == 3
+
+
+def test_of_one_column_too():
+    odd = (Y % 2)[:, None]
+    data = Data(train=(X, odd), validation=(X, odd))
+    keras.utils.set_random_seed(0)
+    column = keras.Sequential([keras.Input((8, 8, 1)), L.Flatten(), L.Dense(4, "relu"), L.Dense(1, "sigmoid")])
+    boosted, report = Boost(members=2, training=FAST)(column, data)
+    models = [Yes(one) for one in members_of(boosted)]
+    Told.models, Told.count = tuple(models), 0
+    oracle = AdaBoostClassifier(Told(), n_estimators=len(models)).fit(X.reshape(len(X), -1), odd[:, 0])
+    np.testing.assert_allclose([row["weight"] for row in report.tables["boosting"]], oracle.estimator_weights_, rtol=1e-6)
+    np.testing.assert_allclose(np.asarray(boosted(X))[:, 0], oracle.predict_proba(X.reshape(len(X), -1))[:, 1], atol=1e-5)
 
 
 def test_the_own_weights_of_the_rows_are_those_of_the_first_round():
@@ -110,6 +135,28 @@ def test_residuals_of_classes_lower_the_log_loss():
     np.testing.assert_allclose(boosted(X_TEST), want, rtol=1e-4, atol=1e-5)
 
 
+def test_members_of_residuals_stop_on_the_validation_split():
+    training = Train(epochs=2, learning_rate=0.003, checkpoint=0, head="logits", stopping=Stopping())
+    given = mlp(DIGITS, units=(8,))
+    given.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))  # not the loss of residuals
+    _, report = Boost(members=2, how="residual", training=training)(given, DIGITS)
+    assert "validation/loss" in report.children[0].history
+    rows = report.tables["boosting"]
+    assert rows[1]["loss"] < rows[0]["loss"] < rows[0]["loss before"]
+
+
+class Seen(keras.losses.Loss):
+    def call(self, y_true, y_pred):
+        raise RuntimeError("the loss of the model")
+
+
+def test_members_of_samme_have_the_loss_of_the_model():
+    given = mlp(DIGITS, units=(8,))
+    given.compile("adam", Seen())
+    with pytest.raises(RuntimeError, match="the loss of the model"):
+        Boost(members=2, training=FAST)(given, DIGITS)
+
+
 def test_what_cannot_be_is_said_before():
     for wrong in ({"members": 1}, {"how": "magic"}, {"learning_rate": 0}):
         with pytest.raises(ValueError, match=f"`{next(iter(wrong))}`"):
@@ -120,3 +167,10 @@ def test_what_cannot_be_is_said_before():
     soft = keras.Sequential([keras.Input((8, 8, 1)), L.Flatten(), L.Dense(10, "softmax")])
     with pytest.raises(ValueError, match="expected one that gives logits or values, for how='residual'. Received: the head softmax"):
         Boost(how="residual")(soft, DIGITS)
+    with pytest.raises(ValueError, match="`training`: expected loss='auto'"):
+        Boost(how="residual", training=Train(loss=keras.losses.Huber()))
+    with pytest.raises(ValueError, match="`class_weight`"):
+        Boost(how="residual", training=Train(class_weight="balanced"))(mlp(DIGITS, units=()), DIGITS)
+    steps = Data(train=(X[..., 0], np.stack([Y] * 8, 1)), task="classification", class_names=[str(one) for one in range(10)])
+    with pytest.raises(ValueError, match="`model` of Boost: expected outputs of shape .rows, columns.*8, 10"):
+        Boost()(keras.Sequential([keras.Input((8, 8)), L.Dense(10)]), steps)

@@ -6,18 +6,21 @@ import sys
 import keras
 import numpy as np
 import pytest
+from scipy.special import softmax
 
 from kdfuse.data import Data
 from kdfuse.datasets.load import load
 from kdfuse.ensemble.serial.chained import Chained
+from kdfuse.fitting.stopping import Stopping
 from kdfuse.graph.fingerprint import fingerprint
+from kdfuse.recording import Memory, silence, use
 from kdfuse.train import Train
 
 L = keras.layers
 DIGITS = load("digits", labels=300)
 SHAPE = DIGITS.input_shape
 X, Y, _ = DIGITS.train.head(10**6)
-FAST = Train(epochs=3, learning_rate=0.003, checkpoint=0)
+FAST = Train(epochs=1, learning_rate=0.003, checkpoint=0)
 
 
 def net(seed, units=12, activation=None):
@@ -35,10 +38,17 @@ def halves():
     return [DIGITS.with_splits(train=(X[:140], Y[:140])), DIGITS.with_splits(train=(X[140:], Y[140:]))]
 
 
-def test_each_is_trained_on_its_own_data_and_hears_the_one_before(pair, halves, tmp_path):
+@pytest.fixture(scope="module")
+def chained(pair, halves):
     before = [fingerprint(one) for one in pair]
-    chain, report = Chained(FAST)(pair, halves)
+    with silence():  # before the fixture of each test, which would see to it
+        found = Chained(FAST)(pair, halves)
     assert [fingerprint(one) for one in pair] == before
+    return found
+
+
+def test_each_is_trained_on_its_own_data_and_hears_the_one_before(chained, pair, halves, tmp_path):
+    chain, report = chained
     assert [row["model"] for row in report.rows()] == ["chain", "member 1"]
     assert [one.name for one in report.children] == ["stage 1", "stage 2"]
     alone, _ = FAST(pair[0], halves[0])
@@ -48,8 +58,9 @@ def test_each_is_trained_on_its_own_data_and_hears_the_one_before(pair, halves, 
     kernel, bias = (np.asarray(weight) for weight in adding.weights)
     assert np.abs(kernel).max() > 0
     said = np.asarray(keras.ops.softmax(first(X)))
-    np.testing.assert_allclose(chain(X), np.log(np.asarray(second(X))) + said @ kernel + bias, atol=1e-4)
-    assert all(layer.trainable for layer in chain._flatten_layers())
+    # The last model gives a softmax, and so does the chain.
+    np.testing.assert_allclose(chain(X), softmax(np.log(np.asarray(second(X))) + said @ kernel + bias, axis=-1), atol=1e-5)
+    assert chain.name == "chained" and all(layer.trainable for layer in chain._flatten_layers())
     chain.save(tmp_path / "m.keras")
     np.save(tmp_path / "x.npy", X[:40])
     code = "import kdfuse, keras, numpy as np; np.save('y.npy', keras.models.load_model('m.keras')(np.load('x.npy')))"
@@ -57,22 +68,45 @@ def test_each_is_trained_on_its_own_data_and_hears_the_one_before(pair, halves, 
     np.testing.assert_allclose(np.load(tmp_path / "y.npy"), chain(X[:40]), atol=1e-5)
 
 
-def test_settings_change_the_first_model(pair):
-    found = {}
-    for name, technique in {
-        "plain": Chained(FAST), "finetuned": Chained(FAST, finetune=True), "pretrained": Chained(FAST, pretrained=True),
-    }.items():  # fmt: skip
-        chain, _ = technique(pair, DIGITS)
+def test_settings_change_the_first_model(chained, pair):
+    found = {"plain": chained[0].get_layer("before_2").get_weights()[0]}
+    for name, settings in {"finetuned": {"finetune": True, "pretrained": True}, "pretrained": {"pretrained": True}}.items():
+        chain, _ = Chained(FAST, **settings)(pair, DIGITS)
         found[name] = chain.get_layer("before_2").get_weights()[0]
     assert len({array.tobytes() for array in found.values()}) == 3
     np.testing.assert_array_equal(found["pretrained"], pair[0].get_weights()[0])
+
+
+def test_a_chain_is_trained_with_the_loss_of_its_models(pair):
+    own = keras.losses.SparseCategoricalCrossentropy(from_logits=False)
+    chain, _ = Chained(Train(epochs=1, checkpoint=0, loss=own, head="softmax"), pretrained=True)([pair[1], pair[1]], DIGITS)
+    np.testing.assert_allclose(np.asarray(chain(X)).sum(-1), 1, rtol=1e-5)
+    compiled = net(3, activation="softmax")
+    compiled.compile("adam", keras.losses.CategoricalFocalCrossentropy())
+    hot = DIGITS.with_splits(train=(X, np.eye(10, dtype="float32")[Y]), validation=None, test=None)
+    chain, _ = Chained(FAST, pretrained=True)([pair[1], compiled], hot)
+    assert isinstance(chain.loss, keras.losses.CategoricalFocalCrossentropy)
+
+
+def test_stages_may_have_labels_of_their_own(pair):
+    keras.utils.set_random_seed(4)
+    odd = keras.Sequential([keras.Input(SHAPE), L.Flatten(), L.Dense(1, "sigmoid")])
+    coarse = Data(train=(X, (Y % 2)[:, None]), validation=(X[:50], (Y[:50] % 2)[:, None]))
+    chain, report = Chained(FAST)([odd, pair[0]], [coarse, DIGITS])
+    assert chain.output_shape == (None, 10) and [row["model"] for row in report.rows()] == ["chain"]
+    assert "validation/accuracy" in report.children[0].metrics and any("other labels" in note for note in report.notes)
+    kernel, bias = (np.asarray(weight) for weight in next(one for one in chain.layers if one.name.startswith("adding")).weights)
+    want = np.asarray(chain.get_layer("model_2")(X)) + np.asarray(chain.get_layer("before_2")(X)) @ kernel + bias
+    np.testing.assert_allclose(chain(X), want, atol=1e-4)
+    with pytest.raises(ValueError, match="`model`: expected 10 units"):
+        Chained(FAST)([odd, odd], [coarse, DIGITS])
 
 
 def test_a_model_with_one_input_more_gets_the_predictions_there():
     keras.utils.set_random_seed(2)
     image, said = keras.Input(SHAPE), keras.Input((10,))
     second = keras.Model([image, said], L.Dense(10)(L.Concatenate()([L.Flatten()(image), said])))
-    chain, _ = Chained(FAST)([net(0), second, net(1)], DIGITS)
+    chain, _ = Chained(FAST, pretrained=True)([net(0), second, net(1)], DIGITS)
     assert chain.input_shape == (None, *SHAPE) and chain.output_shape == (None, 10)
     before = chain.get_layer("before_3")
     first, model = before.get_layer("before_2"), before.get_layer("model_2")
@@ -86,7 +120,7 @@ def test_values_are_added_to_values():
     x = np.random.default_rng(0).normal(size=(80, 3)).astype("float32")
     data = Data(train=(x, x.sum(1, keepdims=True)), validation=(x, x.sum(1, keepdims=True)))
     line = keras.Sequential([keras.Input((3,)), L.Dense(1)])
-    chain, report = Chained(FAST)([line, line], data)
+    chain, report = Chained(FAST, pretrained=True)([line, line], data)
     assert chain.output_shape == (None, 1) and "validation/rmse" in report.metrics
 
 
@@ -96,8 +130,17 @@ def test_what_cannot_be_is_said_before(pair, halves):
     with pytest.raises(ValueError, match="expected 2 or more models"):
         Chained(FAST)(pair[:1], DIGITS)
     other = Data(train=(X[:, :4], Y), class_names=[str(one) for one in range(10)])
-    with pytest.raises(ValueError, match="expected data sets with the inputs and labels of the last one. Received: in data set 1"):
+    with pytest.raises(ValueError, match="expected data sets with the inputs of the last one, .* in data set 1"):
         Chained(FAST)(pair, [other, DIGITS])
+    narrow = keras.Sequential([keras.Input((5,)), L.Dense(10)])
+    with pytest.raises(ValueError, match="model 2 does not fit data set 2.*cannot take the inputs"):
+        Chained(FAST)([pair[0], narrow], halves)
+    # Every stage is checked before the first is trained.
+    none = DIGITS.with_splits(validation=None)
+    seen = Memory()
+    with use(seen), pytest.raises(ValueError, match="watches 'validation/loss'"):
+        Chained(Train(stopping=Stopping()))(pair, [DIGITS, none])
+    assert not seen.events
     for name in ("finetune", "pretrained"):
         with pytest.raises(ValueError, match=f"`{name}`"):
             Chained(**{name: 1})
