@@ -15,7 +15,7 @@ from kdfuse.registration import MODULES
 READ = "import numpy as np; m = keras.models.load_model('m.keras'); np.save('y.npy', m([np.ones((2, 3)), np.zeros((2, 3))]))"
 
 
-@pytest.mark.parametrize("imports", ["import kdfuse; import keras", "import keras; import kdfuse", "import kdfuse, keras.layers"])
+@pytest.mark.parametrize("imports", ["import kdfuse; import keras", pytest.param("import keras; import kdfuse", marks=pytest.mark.slow)])
 def test_keras_knows_the_layers(imports, tmp_path):
     inputs = [keras.Input((3,)), keras.Input((3,))]
     keras.Model(inputs, Mean()(inputs)).save(tmp_path / "m.keras")

@@ -46,6 +46,7 @@ def test_becomes_an_integer_file(name: str) -> None:
     assert outputs.shape == (2, 4) and np.isfinite(outputs).all()
 
 
+@pytest.mark.slow
 def test_a_small_one_becomes_an_integer_file() -> None:
     report = quantized("MobileNet", alpha=0.25)
     assert report["size/integer_share"] >= 0.9

@@ -46,6 +46,7 @@ def test_a_chain_keeps_zeros_values_and_bits_down_to_the_file(data, mlp):
     assert all(np.array_equal(mine, old) for mine, old in zip(mlp.get_weights(), before, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["Prune", "Shrink", "Cluster", "QuantizeAware"])
 def test_each_trains_under_a_teacher(data, mlp, name):
     import dataclasses

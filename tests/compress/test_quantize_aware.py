@@ -118,6 +118,7 @@ def test_clusters_stay(convnet: keras.Model, data: Data) -> None:
     assert len(np.unique(kernels(other)["head/kernel"])) > 8
 
 
+@pytest.mark.slow
 def test_zeros_and_clusters_stay_together(mlp: keras.Model, data: Data) -> None:
     given = shared(pruned(mlp))
     made, report = QuantizeAware(FAST)(given, data)
@@ -133,12 +134,14 @@ def test_a_chain_keeps_what_came_before(mlp: keras.Model, data: Data) -> None:
     assert report.files["tflite"].exists()
 
 
+@pytest.mark.slow
 def test_a_teacher_of_keras_3_can_train_it(mlp: keras.Model, convnet: keras.Model, data: Data) -> None:
     _, report = QuantizeAware(Distill(convnet, training=FAST))(mlp, data)
     assert any("teacher" in note for note in report.notes) and "train/soft_targets_loss" in report.history
     assert lite_accuracy(report, data) > 0.9
 
 
+@pytest.mark.slow
 def test_layers_can_stay_in_float(mlp: keras.Model, data: Data) -> None:
     _, report = QuantizeAware(FAST, skip=("head",))(mlp, data)
     types = {row["layer"]: row["type"] for row in report.tables["quantization"]}

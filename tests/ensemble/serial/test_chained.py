@@ -68,6 +68,7 @@ def test_each_is_trained_on_its_own_data_and_hears_the_one_before(chained, pair,
     np.testing.assert_allclose(np.load(tmp_path / "y.npy"), chain(X[:40]), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_settings_change_the_first_model(chained, pair):
     found = {"plain": chained[0].get_layer("before_2").get_weights()[0]}
     for name, settings in {"finetuned": {"finetune": True, "pretrained": True}, "pretrained": {"pretrained": True}}.items():
