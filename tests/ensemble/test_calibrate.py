@@ -50,6 +50,27 @@ def test_a_model_that_is_too_sure_becomes_as_sure_as_it_is_right():
     np.testing.assert_allclose(np.asarray(made(x)).sum(-1), 1, rtol=1e-5)
 
 
+def test_each_output_has_a_temperature_of_its_own(tmp_path):
+    keras.utils.set_random_seed(0)
+    x = RNG.normal(size=(80, 3)).astype("float32")
+    labels = {"sign": (x[:, :1] > 0).astype(int), "which": x.argmax(1)}
+    given = keras.Input((3,))
+    model = keras.Model(given, {"sign": L.Dense(1, name="sign")(given), "which": L.Dense(3, "softmax", name="which")(given)})
+    made, _ = Calibrate()(model, Data(train=(x, labels), validation=(x, labels)))
+    want = {
+        "sign": temperature(Predicted("", np.asarray(model(x)["sign"])[None], labels["sign"], None, "binary", "sigmoid")),
+        "which": temperature(
+            Predicted("", np.log(np.asarray(model(x)["which"]))[None], labels["which"], None, "classification", "softmax")
+        ),
+    }
+    logits = np.asarray(model(x)["sign"])
+    np.testing.assert_allclose(made(x)["sign"], 1 / (1 + np.exp(-logits / want["sign"])), atol=1e-5)
+    grown = np.asarray(model(x)["which"]) ** (1 / want["which"])
+    np.testing.assert_allclose(made(x)["which"], grown / grown.sum(-1, keepdims=True), atol=1e-5)
+    made.save(tmp_path / "m.keras")
+    np.testing.assert_array_equal(keras.models.load_model(tmp_path / "m.keras")(x)["which"], made(x)["which"])
+
+
 def test_what_cannot_be_calibrated():
     given = keras.Input((3,))
     line = keras.Model(given, L.Dense(1)(given))

@@ -15,7 +15,7 @@ from kdfuse.ensemble.members import Member, flat_heads, take
 from kdfuse.ensemble.predictions import Predicted, predictions
 from kdfuse.ensemble.serial.confidence import MEASURES
 from kdfuse.ensemble.serial.escalate import Escalate
-from kdfuse.ensemble.serial.stages import costs_of, told, watch
+from kdfuse.ensemble.serial.stages import budget_of, costs_of, told, watch
 from kdfuse.ensemble.serial.thresholds import Stages, choose_thresholds
 from kdfuse.settings import choose, settings
 from kdfuse.technique import Result
@@ -28,14 +28,15 @@ class Cascade(Ensemble):
     """Join models from the cheapest to the dearest: each row goes on to the next only where those before were unsure of it.
 
     The models that a row does not need do not run on it, also inside a saved model. The report's `cost/macs` is the mean over the rows of
-    the test split. Viola and Jones, 2001; Wang et al., 2020, "Wisdom of Committees" (arXiv 2012.01988).
+    the test split; of a cascade among the models all of its own models count. Viola and Jones, 2001; Wang et al., 2020, "Wisdom of
+    Committees" (arXiv 2012.01988).
 
     Attributes:
         target: what the thresholds are chosen for on the validation split: `"accuracy"`, the least mean cost at the last model's accuracy;
             `"cost"`, the most accuracy at a mean cost of at most `cost`.
         tolerance: how much accuracy may be lost against the last model, in [0, 1), for the target `"accuracy"`.
-        cost: the mean cost, as a share of the last model's MACs, above 0; for the target `"cost"`.
-        thresholds: confidences from which a row leaves, one for each model but the last; None: chosen.
+        cost: the mean cost, as a share of the last model's MACs, in (0, 1]; for the target `"cost"`.
+        thresholds: confidences from which a row leaves, one for each model but the last; None: chosen. Given, nothing else decides.
         confidence: `"max_probability"`, `"margin"` (to the second) or `"entropy"` (one minus it, of a uniform one).
         calibrate: whether each model's confidence is calibrated first, by a temperature fitted on the validation split. The answers are
             calibrated too.
@@ -54,8 +55,14 @@ class Cascade(Ensemble):
         check_goal(self.target, self.tolerance, self.cost)
         if not isinstance(self.calibrate, bool):
             raise ValueError(f"`calibrate`: expected True or False. Received: {self.calibrate!r}.")
-        if self.thresholds is not None and not all(isinstance(one, int | float) for one in self.thresholds):
-            raise ValueError(f"`thresholds`: expected a number for each model but the last. Received: {self.thresholds!r}.")
+        if self.thresholds is not None:
+            if not self.thresholds or not all(_is_number(one) for one in self.thresholds):
+                raise ValueError(f"`thresholds`: expected a number for each model but the last. Received: {self.thresholds!r}.")
+            if self.target != "accuracy" or self.tolerance:
+                raise ValueError(
+                    f"`thresholds`: expected None where they are chosen, for target={self.target!r}, tolerance={self.tolerance!r}. "
+                    f"Received: {self.thresholds!r}. Give one or the other."
+                )
 
     def check(self, model: Sequence[keras.Model], data: Data) -> None:
         super().check(model, data)
@@ -64,26 +71,31 @@ class Cascade(Ensemble):
         check_rows("Cascade", take(model[:1], data)[0])
         if self.thresholds is not None and len(self.thresholds) != len(model) - 1:
             raise ValueError(f"`thresholds`: expected {len(model) - 1}, one for each model but the last. Received: {len(self.thresholds)}.")
+        if self.cost is not None:
+            budget_of(self.cost, costs_of(model, data))
 
     def apply(self, model: Sequence[keras.Model], data: Data) -> Result:
         members = take(model, data)
         temperatures = temperatures_of(members, data) if self.calibrate else None
         costs = costs_of([member.model for member in members], data)
         watched = {
-            split: watch(predicted(members, data, split, temperatures), self.confidence, costs)
+            split: watch(predicted(members, data, split, temperatures), self.confidence, costs.each)
             for split in ("validation", "test")
             if data.split(split) is not None
         }
         goal = None if self.target == "cost" else accuracy_of_last(watched.get("validation")) - self.tolerance
-        budget = None if self.target == "accuracy" or self.cost is None else self.cost * costs[-1]
-        found = self.thresholds if self.thresholds is not None else choose_thresholds(watched["validation"], goal, budget)
+        found = self.thresholds
+        if found is None:
+            found = choose_thresholds(watched["validation"], goal, budget_of(self.cost, costs))
         parts = [
             calibrated(member, data, None if temperatures is None else temperatures[place], member.model.name)
             for place, member in enumerate(members)
         ]
         made = escalating(parts, members[0], found, self.confidence, data)
         result = Result(made, baselines=beside(model))
-        told(result, watched, found, temperatures, [member.model.name for member in members])
+        told(result, watched, found, temperatures, [member.model.name for member in members], costs)
+        if costs.each != sorted(costs.each):
+            result.notes.append("The models do not get dearer from one to the next: a cascade of them saves little.")
         return result
 
 
@@ -129,14 +141,14 @@ def accuracy_of_last(stages: Stages | None) -> float:
 
 def check_goal(target: str, tolerance: Any, cost: Any) -> None:
     """Raise unless what is wanted can be."""
-    if isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or not 0 <= tolerance < 1:
+    if not _is_number(tolerance) or not 0 <= tolerance < 1:
         raise ValueError(f"`tolerance`: expected a share in [0, 1). Received: {tolerance!r}.")
     if tolerance and target == "cost":
         raise ValueError("`tolerance`: expected 0 with target='cost', which asks for the most accuracy. Received: " + repr(tolerance) + ".")
     if (cost is None) != (target == "accuracy"):
         raise ValueError(f"`cost`: expected a number with target='cost', and None with target='accuracy'. Received: {cost!r}.")
-    if cost is not None and (isinstance(cost, bool) or not isinstance(cost, int | float) or cost <= 0):
-        raise ValueError(f"`cost`: expected a share of the last model's MACs, above 0. Received: {cost!r}.")
+    if cost is not None and not (_is_number(cost) and 0 < cost <= 1):
+        raise ValueError(f"`cost`: expected a share of the last model's MACs, in (0, 1]. Received: {cost!r}.")
 
 
 def check_rows(owner: str, member: Member) -> None:
@@ -156,3 +168,7 @@ def heated(part: Predicted, temperatures: Sequence[float]) -> Predicted:
     if part.head == "sigmoid":
         return part._replace(values=special.expit(scaled))
     return part._replace(values=special.softmax(scaled, axis=-1))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and np.isfinite(value)

@@ -15,6 +15,7 @@ class Escalate(keras.layers.Layer):
 
     Called on `(inputs, answers)`: the model's inputs, and probabilities like its outputs. On TensorFlow the rows are picked at run time,
     inside the graph: where all are sure, the model does not run. On other backends it runs on all rows, and the answers are the same.
+    Under XLA too it would run on all rows: `jit_compile="auto"` leaves a model with this layer alone.
 
     Args:
         model: what is asked.
@@ -31,6 +32,7 @@ class Escalate(keras.layers.Layer):
         self.threshold = float(threshold)
         self.measure = choose("measure", measure, MEASURES)
         self.heads = list(heads)
+        self.supports_jit = keras.backend.backend() != "tensorflow"
 
     def call(self, given: Any, training: bool | None = None) -> Any:
         inputs, answers = given
@@ -39,9 +41,21 @@ class Escalate(keras.layers.Layer):
         if keras.backend.backend() != "tensorflow":
             asked = keras.tree.flatten(self.model(inputs, training=training))
             made = [ops.where(_like(unsure, old), ops.cast(new, old.dtype), old) for old, new in zip(flat, asked, strict=True)]
+        elif flat[0].shape[0] == 1:
+            made = self._one_row(inputs, flat, unsure, training)
         else:
             made = self._some_rows(inputs, flat, unsure, training)
         return keras.tree.pack_sequence_as(answers, made) if keras.tree.is_nested(answers) else made[0]
+
+    def _one_row(self, inputs: Any, flat: list[Any], unsure: Any, training: bool | None) -> list[Any]:
+        """The same of a batch that is known to be one row: nothing to pick, and all shapes stay known."""
+        import tensorflow as tf
+
+        def ask() -> list[Any]:
+            asked = keras.tree.flatten(self.model(inputs, training=training))
+            return [tf.cast(new, old.dtype) for old, new in zip(flat, asked, strict=True)]
+
+        return tf.cond(unsure[0], ask, lambda: [tf.identity(old) for old in flat])  # type: ignore[no-any-return]
 
     def _some_rows(self, inputs: Any, flat: list[Any], unsure: Any, training: bool | None) -> list[Any]:
         import tensorflow as tf

@@ -1,7 +1,7 @@
 """What the stages of a cascade do with the rows of a split, and how a report tells it."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -35,17 +35,48 @@ def watch(found: Sequence[Predicted], measure: str, costs: Sequence[float]) -> S
     return Stages(np.stack(sure).astype("float64"), right, np.asarray(costs, dtype="float64"), sums)
 
 
-def costs_of(models: Sequence[keras.Model], data: Data | None = None) -> list[float]:
-    """MACs of one row in each model; parameters where MACs cannot be counted of all.
+class Costs(NamedTuple):
+    """What one row costs in each stage.
+
+    Attributes:
+        each: a number for each stage.
+        whole: of the model that the cascade is compared with.
+        unit: `"macs"`, or `"parameters"` where MACs cannot be told of all.
+    """
+
+    each: list[float]
+    whole: float
+    unit: str
+
+
+def costs_of(models: Sequence[keras.Model], data: Data | None = None, whole: keras.Model | None = None) -> Costs:
+    """MACs of one row in each model; parameters where they cannot be counted of all.
 
     Args:
-        models: they may take other inputs than each other, where no `data` are given.
+        models: the stages. They may take other inputs than each other, where no `data` are given.
         data: whose rows all take.
+        whole: what the cascade is compared with; None for the last stage.
     """
-    found = [count_macs(model, None if data is None else data.example(1)) for model in models]
-    if any(one is None or one == 0 for one in found):
-        return [float(model.count_params()) for model in models]
-    return [float(one) for one in found if one is not None]
+    every = [*models, models[-1] if whole is None else whole]
+    found = [count_macs(model, None if data is None else data.example(1)) for model in every]
+    unit = "macs" if all(found) else "parameters"
+    numbers = [float(one if unit == "macs" and one is not None else model.count_params()) for model, one in zip(every, found, strict=True)]
+    return Costs(numbers[:-1], numbers[-1], unit)
+
+
+def budget_of(cost: float | None, costs: Costs) -> float | None:
+    """The mean cost that a row may have.
+
+    Raises:
+        ValueError: the first stage alone costs more.
+    """
+    if cost is not None and cost * costs.whole < costs.each[0]:
+        least = costs.each[0] / costs.whole
+        raise ValueError(
+            f"`cost`: expected at least {least:.4g}, the share of the first stage alone. Received: {cost!r}. Allow more, or put a "
+            "cheaper stage first."
+        )
+    return None if cost is None else cost * costs.whole
 
 
 def told(
@@ -54,36 +85,50 @@ def told(
     thresholds: Sequence[float],
     temperatures: Sequence[Sequence[float]] | None,
     names: Sequence[str],
+    costs: Costs,
 ) -> None:
     """Add to a result where the rows leave, what that costs, and what other thresholds would have given."""
-    split = "test" if "test" in watched else "validation"
-    if split not in watched:
+    if not watched:
         return
-    stages = watched[split]
-    shares, (_, cost) = stages.shares(thresholds), stages.outcome(thresholds)
-    leaves = stages.leaves(thresholds)
-    result.metrics |= {"cost/macs": cost, "cascade/macs_share": cost / float(stages.costs[-1]), "cascade/asked": float(shares[-1])}
-    rows = []
-    for place, name in enumerate(names):
-        here = leaves == place
-        row: dict[str, Any] = {"stage": place + 1, "model": name, "macs": float(stages.costs[place])}
-        row[f"leave on {split}"] = float(shares[place])
-        if here.any():
-            row["right of them"] = float(np.average(stages.right[place, here], weights=stages.weights[here]))
-        if place < len(thresholds):
-            row["threshold"] = float(thresholds[place])
-        if temperatures is not None:
-            row["temperature"] = float(np.mean(temperatures[place]))
-        rows.append(row)
-    result.tables["stages"] = rows
+    split = "test" if "test" in watched else "validation"
+    shares, (_, cost) = watched[split].shares(thresholds), watched[split].outcome(thresholds)
+    result.metrics |= {f"cascade/exit_{place + 1}": float(share) for place, share in enumerate(shares)}
+    result.metrics["cascade/asked"] = float(shares[-1])
     result.notes.append(f"{1 - shares[-1]:.1%} of the {split} rows leave before the last model; cost/macs is the mean over these rows.")
-    if list(stages.costs) != sorted(stages.costs):
-        result.notes.append("The models do not get dearer from one to the next: a cascade of them saves little.")
+    if costs.unit == "macs":
+        result.metrics |= {"cost/macs": cost, "cascade/macs_share": cost / costs.whole}
+    else:
+        result.notes[-1] = result.notes[-1].split(";")[0] + "."
+        result.notes.append("MACs of the models cannot be told: costs are parameters, and there is no cost/macs.")
+    result.tables["stages"] = [
+        {"stage": place + 1, "model": name, costs.unit: costs.each[place]} | _row(place, watched, split, thresholds, temperatures)
+        for place, name in enumerate(names)
+    ]
     if "validation" in watched:
-        points = [(*point, False) for point in curve(watched["validation"], thresholds)]
+        points = [(*point, False) for point in curve(watched["validation"], thresholds, most=49)]
         points.append((float(thresholds[0]), *watched["validation"].outcome(thresholds), True))
-        keys = ("threshold", "accuracy", "macs", "chosen")
+        keys = ("threshold", "accuracy", costs.unit, "chosen")
         result.tables["thresholds"] = [dict(zip(keys, row, strict=True)) for row in points]
+
+
+def _row(
+    place: int,
+    watched: Mapping[str, Stages],
+    split: str,
+    thresholds: Sequence[float],
+    temperatures: Sequence[Sequence[float]] | None,
+) -> dict[str, Any]:
+    row: dict[str, Any] = {}
+    if place < len(thresholds):
+        row["threshold"] = float(thresholds[place])
+    if temperatures is not None:
+        row["temperature"] = float(np.mean(temperatures[place]))
+    row |= {f"leave on {one}": float(stages.shares(thresholds)[place]) for one, stages in watched.items()}
+    stages = watched[split]
+    here = (stages.leaves(thresholds) == place) & (stages.weights > 0)
+    if here.any():
+        row["right of them"] = float(np.average(stages.right[place, here], weights=stages.weights[here]))
+    return row
 
 
 def _right(part: Predicted) -> np.ndarray:

@@ -6,6 +6,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+from scipy.special import softmax
 
 from kdfuse.data import Data
 from kdfuse.datasets.load import load
@@ -14,6 +15,8 @@ from kdfuse.ensemble.parallel.parallel import Parallel
 from kdfuse.ensemble.serial.cascade import Cascade
 from kdfuse.graph.fingerprint import fingerprint
 from kdfuse.graph.macs import count_macs
+from kdfuse.graph.trace import layer_calls
+from kdfuse.recording import silence
 from kdfuse.train import Train
 
 L = keras.layers
@@ -41,7 +44,8 @@ def test_the_report_counts_what_was_run(models):
     share = rows[1]["leave on test"]
     assert 0 < share < 1 and report.metrics["cost/macs"] == pytest.approx(costs[0] + share * costs[1])
     assert report.metrics["cascade/macs_share"] == pytest.approx(report.metrics["cost/macs"] / costs[1])
-    assert report.metrics["cascade/asked"] == pytest.approx(share)
+    assert report.metrics["cascade/asked"] == report.metrics["cascade/exit_2"] == pytest.approx(share)
+    assert report.metrics["cascade/exit_1"] == pytest.approx(1 - share)
     last = report.rows()[2]["validation/accuracy"]
     assert report["validation/accuracy"] >= last - 0.02 - 1e-9
     right = sum(row["leave on test"] * row["right of them"] for row in rows)
@@ -67,17 +71,51 @@ def test_settings_change_what_is_asked(models):
     assert shares["lenient"][0] < shares["strict"][0]
 
 
-def test_three_stages_in_one_file_elsewhere_and_as_a_teacher(models, tmp_path):
-    cascade, report = Cascade(tolerance=0.01)(models, DIGITS)
-    assert [row["stage"] for row in report.tables["stages"]] == [1, 2, 3]
+@pytest.fixture(scope="module")
+def three(models):
+    with silence():  # before the fixture of each test, which would see to it
+        return Cascade(target="cost", cost=0.4, confidence="margin")(models, DIGITS)
+
+
+def test_each_row_has_the_answer_of_the_stage_that_its_confidence_picks(models, three):
+    cascade, report = three
+    rows = report.tables["stages"]
+    said = [softmax(np.asarray(model(X_TEST)) / row["temperature"], axis=-1) for model, row in zip(models, rows, strict=True)]
+    want, left = said[-1].copy(), np.full(len(X_TEST), 2)
+    for stage in (1, 0):
+        top = np.sort(said[stage], axis=-1)
+        sure = top[:, -1] - top[:, -2] >= rows[stage]["threshold"]
+        want[sure], left[sure] = said[stage][sure], stage
+    counts = np.bincount(left, minlength=3)
+    assert (counts > 0).all()
+    np.testing.assert_allclose(cascade(X_TEST), want, atol=1e-5)
+    np.testing.assert_allclose(cascade.predict(X_TEST, batch_size=7, verbose=0), want, atol=1e-5)
+    np.testing.assert_allclose([row["leave on test"] for row in rows], counts / len(X_TEST), atol=1e-9)
+    # What each model was given to do.
+    _, calls = layer_calls(cascade, X_TEST)
+    seen = {call.layer.name: call.args[0].shape[0] for call in calls if call.layer.name.startswith("units_")}
+    assert seen == {"units_6": len(X_TEST), "units_24": counts[1] + counts[2], "units_160": counts[2]}
+    assert report.metrics["cost/macs"] == pytest.approx(sum(count_macs(one) * seen[one.name] for one in models) / len(X_TEST))
+
+
+def test_one_file_elsewhere_and_as_a_teacher(models, three, tmp_path):
+    cascade, _ = three
     cascade.save(tmp_path / "m.keras")
+    cascade.export(tmp_path / "saved", verbose=False)
     np.save(tmp_path / "x.npy", X_TEST[:60])
-    code = "import kdfuse, keras, numpy as np; np.save('y.npy', keras.models.load_model('m.keras')(np.load('x.npy')))"
+    code = (
+        "import kdfuse, keras, numpy as np, tensorflow as tf; x = np.load('x.npy'); "
+        "np.save('y.npy', keras.models.load_model('m.keras')(x)); served = tf.saved_model.load('saved'); np.save('s.npy', served.serve(x))"
+    )
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, timeout=120)
-    np.testing.assert_allclose(np.load(tmp_path / "y.npy"), cascade(X_TEST[:60]), atol=1e-6)
+    for name in ("y.npy", "s.npy"):
+        np.testing.assert_allclose(np.load(tmp_path / name), cascade(X_TEST[:60]), atol=1e-6)
     nested, _ = Parallel()([cascade, models[2]], DIGITS)
     want = (np.asarray(cascade(X_TEST)) + np.asarray(keras.ops.softmax(models[2](X_TEST)))) / 2
     np.testing.assert_allclose(nested.predict(X_TEST, verbose=0), want, atol=1e-5)
+    # Of a cascade among the models all of its models count.
+    _, outer = Cascade(thresholds=(0.7,))([cascade, net(200)], DIGITS)
+    assert outer.tables["stages"][0]["macs"] == sum(count_macs(one) for one in models)
     _, taught = Distill(cascade, training=Train(epochs=4, learning_rate=0.01))(net(8), DIGITS)
     assert taught.metrics["kd/agreement"] > 0.2
 
@@ -111,11 +149,16 @@ def test_what_cannot_be_is_said_before(models):
         Cascade(thresholds=(0.5, 0.5))(pair, DIGITS)
     with pytest.raises(ValueError, match="expected 2 or more models"):
         Cascade()(pair[:1], DIGITS)
+    with pytest.raises(ValueError, match="`cost`: expected at least .*, the share of the first stage alone"):
+        Cascade(target="cost", cost=0.001)(pair, DIGITS)
     cheap = {"target": "cost", "cost": 0.5}
     for wrong, word in (
         ({"target": "speed"}, "target"), ({"confidence": "doubt"}, "confidence"), ({"tolerance": 1.5}, "tolerance"),
-        ({"cost": 0.5}, "cost"), ({"target": "cost"}, "cost"), ({**cheap, "cost": -1}, "cost"), ({**cheap, "tolerance": 0.1}, "tolerance"),
+        ({"cost": 0.5}, "cost"), ({"target": "cost"}, "cost"), ({**cheap, "cost": -1}, "cost"), ({**cheap, "cost": 1.1}, "cost"),
+        ({**cheap, "tolerance": 0.1}, "tolerance"),
         ({"calibrate": 1}, "calibrate"), ({"thresholds": ("x",)}, "thresholds"),
+        ({"thresholds": (float("nan"),)}, "thresholds"), ({"thresholds": (True,)}, "thresholds"), ({"thresholds": ()}, "thresholds"),
+        ({"thresholds": (0.5,), "tolerance": 0.1}, "thresholds"), ({"thresholds": (0.5,), **cheap}, "thresholds"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=f"`{word}`"):
             Cascade(**wrong)

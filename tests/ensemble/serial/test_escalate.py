@@ -5,7 +5,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from kdfuse.ensemble.serial.confidence import confidence
 from kdfuse.ensemble.serial.escalate import Escalate
+from kdfuse.export.export import export_model, load
+from kdfuse.graph.macs import count_macs
 
 L = keras.layers
 X = np.random.default_rng(0).random((16, 4)).astype("float32")
@@ -48,6 +51,10 @@ def test_each_row_is_answered_by_the_stage_that_its_confidence_picks(threshold):
     assert int(counting.seen) == unsure.sum()
     np.testing.assert_allclose(tf.function(model)(tf.constant(X)), want, atol=1e-6)
     assert int(counting.seen) == 2 * unsure.sum()
+    for row in range(4):
+        counting.seen.assign(0)
+        np.testing.assert_allclose(model(X[row : row + 1]), want[row : row + 1], atol=1e-6)
+        assert int(counting.seen) == unsure[row]
     for size in (1, 3, 5):
         np.testing.assert_allclose(model.predict(X, batch_size=size, verbose=0), want, atol=1e-6)
 
@@ -71,6 +78,39 @@ def test_it_is_saved_in_all_formats(tmp_path):
     model.export(tmp_path / "saved", verbose=False)
     served = tf.saved_model.load(tmp_path / "saved")
     np.testing.assert_allclose(served.serve(X), want, atol=1e-6)
+
+
+def plain(columns, seed):
+    keras.utils.set_random_seed(seed)
+    given = keras.Input((6, 6, 1))
+    hidden = L.GlobalAveragePooling2D()(L.BatchNormalization()(L.Conv2D(5, 3, activation="relu")(given)))
+    return keras.Model(given, {"class": L.Dense(columns, "softmax")(hidden), "yes": L.Dense(1, "sigmoid")(hidden)})
+
+
+@pytest.mark.parametrize("asked", [0, 5, 9])
+def test_a_lite_file_asks_on_as_the_model_does(asked, tmp_path):
+    rows = np.random.default_rng(1).random((9, 6, 6, 1)).astype("float32")
+    given, small, heads = keras.Input((6, 6, 1)), plain(2, 1), ("softmax", "sigmoid")
+    sure = np.sort(np.asarray(confidence("max_probability", keras.tree.flatten(small(rows)), list(heads))))
+    threshold = {0: 0.0, 9: 1.01}.get(asked, (sure[asked - 1] + sure[asked % 9]) / 2)
+    model = keras.Model(given, Escalate(plain(2, 0), threshold, heads=heads)((given, small(given))))
+    assert (np.abs(np.asarray(model(rows)["class"]) - np.asarray(small(rows)["class"])).max(-1) > 0).sum() == asked
+    served = load(export_model(model, tmp_path / "m.tflite", data=rows))
+    for size in (1, 4, 9):
+        made, want = served(rows[:size]), model(rows[:size])
+        for name in want:
+            np.testing.assert_allclose(made[name], want[name], atol=1e-6)
+
+
+def test_int8_is_refused_for_what_it_is(tmp_path):
+    with pytest.raises(ValueError, match="without loops and branches for 'int8'"):
+        export_model(cascade(0.8)[0], tmp_path / "m.tflite", quantize="int8", data=X)
+
+
+def test_its_cost_is_at_most_that_of_all_models_and_xla_leaves_it_alone():
+    model, _, _ = cascade(0.8)
+    assert count_macs(model) == 4 * 3
+    assert not all(layer.supports_jit for layer in model._flatten_layers())
 
 
 def test_gradients_reach_both_stages():
