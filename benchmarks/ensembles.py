@@ -25,7 +25,7 @@ import kdfuse as kf
 NAME, MEMBERS = "ensembles", 5
 SETS = {
     "MNIST, 1,000 labels": {"load": ("mnist", {"labels": 1_000}), "epochs": 30},
-    "spoken digits": {"load": ("spoken_digits", {}), "epochs": 30},
+    "spoken digits": {"load": ("spoken_digits", {}), "epochs": 20},
 }
 FIGURES = ("test/accuracy", "test/log_loss", "test/ece", "cost/macs")
 COMBINERS = {
@@ -51,7 +51,7 @@ def run(settings, seed, quick):
         found[row] = _told(kf.Parallel(combiner)(models, data)[1])
     mean = kf.Parallel()(models, data)[0]
     found["mean, calibrated"] = _told(kf.Calibrate()(mean, data)[1])
-    found["stacked, 5 folds"] = _told(kf.Stack(folds=2 if quick else 5, training=training)(models, data)[1])
+    found["stacked, 3 folds"] = _told(kf.Stack(folds=2 if quick else 3, training=training)(models, data)[1])
     found["stacked on validation"] = _told(kf.Stack(folds=None)(models, data)[1])
     found["gate, frozen members"] = _told(kf.Gate(training=kf.Train(epochs=max(1, epochs // 3), seed=seed))(models, data)[1])
     start = training(build(0), data)[0]

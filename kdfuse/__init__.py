@@ -96,6 +96,15 @@ if TYPE_CHECKING:
     from kdfuse.recording import silence as silence
     from kdfuse.report import Report as Report
     from kdfuse.report import format_table as format_table
+    from kdfuse.search.bayes import BayesSearch as BayesSearch
+    from kdfuse.search.estimator import KerasClassifier as KerasClassifier
+    from kdfuse.search.estimator import KerasRegressor as KerasRegressor
+    from kdfuse.search.grid import GridSearch as GridSearch
+    from kdfuse.search.halving import HalvingSearch as HalvingSearch
+    from kdfuse.search.random import RandomSearch as RandomSearch
+    from kdfuse.search.search_cv import SearchCV as SearchCV
+    from kdfuse.search.space import Float as Float
+    from kdfuse.search.space import Int as Int
     from kdfuse.seeds import repeat as repeat
     from kdfuse.technique import Chain as Chain
     from kdfuse.technique import Technique as Technique
@@ -196,6 +205,15 @@ _NAMES = {
     "Chained": "kdfuse.ensemble.serial.chained:Chained",
     "Stack": "kdfuse.ensemble.mixed.stack:Stack",
     "Gate": "kdfuse.ensemble.mixed.gate:Gate",
+    "BayesSearch": "kdfuse.search.bayes:BayesSearch",
+    "GridSearch": "kdfuse.search.grid:GridSearch",
+    "HalvingSearch": "kdfuse.search.halving:HalvingSearch",
+    "RandomSearch": "kdfuse.search.random:RandomSearch",
+    "Float": "kdfuse.search.space:Float",
+    "Int": "kdfuse.search.space:Int",
+    "KerasClassifier": "kdfuse.search.estimator:KerasClassifier",
+    "KerasRegressor": "kdfuse.search.estimator:KerasRegressor",
+    "SearchCV": "kdfuse.search.search_cv:SearchCV",
     "Restarts": "kdfuse.fitting.decay:Restarts",
     "evaluate": "kdfuse.technique:evaluate",
     "track": "kdfuse.tracking.track:track",

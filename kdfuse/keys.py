@@ -1,6 +1,7 @@
 """What makes two runs the same, and where an unfinished one keeps its state."""
 
 import hashlib
+import inspect
 import json
 import shutil
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,7 @@ import keras
 from kdfuse.data import Data
 from kdfuse.graph.fingerprint import fingerprint
 from kdfuse.home import home
+from kdfuse.settings import SCALARS, named
 
 
 def run_key(owner: str, flat: dict[str, Any], model: Any, data: Data) -> str | None:
@@ -43,4 +45,13 @@ def named_models(given: Mapping[str, Any]) -> Iterator[tuple[str, keras.Model]]:
 
 
 def _marks(model: Any) -> Any:
-    return [_marks(one) for one in model] if isinstance(model, tuple) else fingerprint(model)
+    if isinstance(model, tuple):
+        return [_marks(one) for one in model]
+    return fingerprint(model) if isinstance(model, keras.Model) else _mark_of_builder(model)
+
+
+def _mark_of_builder(build: Any) -> str:
+    """The name of a builder and what its code is, as far as the function itself tells."""
+    code = getattr(inspect.unwrap(build) if callable(build) else build, "__code__", None)
+    told = [] if code is None else [code.co_code.hex(), code.co_names, [one for one in code.co_consts if isinstance(one, SCALARS)]]
+    return f"{named(build)} {hashlib.sha256(repr(told).encode()).hexdigest()[:16]}"

@@ -234,15 +234,11 @@ def run(
     (`KeyboardInterrupt`, `SystemExit`). Set `run.report` inside the block: it is recorded at the end and joins the
     parent's `children`.
     """
-    parent = _run.get()
-    opened = Run(name, technique, dict(settings or {}), key, dict(tags or {}), parent, recorder=recorder())
-    token = _run.set(opened)
+    opened = begin(name, technique, settings, key, tags)
     status: Status = "finished"
     try:
-        opened._tell("start")
-        yield opened
-        if parent is not None and opened.report is not None:
-            parent.children.append(opened.report)
+        with within(opened):
+            yield opened
     except Exception:
         status = "failed"
         raise
@@ -250,8 +246,37 @@ def run(
         status = "killed"
         raise
     finally:
+        finish(opened, status)
+
+
+def begin(
+    name: str,
+    technique: str = "track",
+    settings: Mapping[str, Any] | None = None,
+    key: str | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> Run:
+    """Open a run, as a child of the current one, that `finish` ends: for what goes on in turns with others. `run` does both."""
+    opened = Run(name, technique, dict(settings or {}), key, dict(tags or {}), _run.get(), recorder=recorder())
+    opened._tell("start")
+    return opened
+
+
+@contextlib.contextmanager
+def within(opened: Run) -> Iterator[Run]:
+    """Make an open run the current one in this block."""
+    token = _run.set(opened)
+    try:
+        yield opened
+    finally:
         _run.reset(token)
-        opened._tell("end", status, opened.report if status == "finished" else None, time.time())
+
+
+def finish(opened: Run, status: Status, *, child: bool = True) -> None:
+    """End a run. The report of a finished one joins its parent's `children`, unless `child` says otherwise."""
+    if child and status == "finished" and opened.parent is not None and opened.report is not None:
+        opened.parent.children.append(opened.report)
+    opened._tell("end", status, opened.report if status == "finished" else None, time.time())
 
 
 def find(key: str) -> Report | None:

@@ -66,6 +66,10 @@ FIGURES = {
     "cascade/macs_share": Figure("share of the last model's MACs", "lower", "share"),
     "cascade/asked": Figure("rows that ask the last model", "lower", "share"),
     "calibrate/temperature": Figure("temperature", "lower", "number"),
+    "search/trials": Figure("trials", "higher", "count"),
+    "search/failed": Figure("failed trials", "lower", "count"),
+    "search/stopped": Figure("stopped trials", "higher", "count"),
+    "search/epochs": Figure("epochs of all trials", "lower", "count"),
     "ensemble/error_correlation": Figure("error correlation", "lower", "number"),
 }
 """Figures of a model as a whole."""

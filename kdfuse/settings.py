@@ -11,6 +11,7 @@ import functools
 import inspect
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar, dataclass_transform
 
@@ -118,7 +119,7 @@ def _replaced(value: Any, changes: Mapping[str, Any], whole: Any, prefix: str) -
     for name, new in changes.items():
         head, separator, rest = name.partition("__")
         if separator and not rest:
-            raise TypeError(unknown(type(whole).__name__, prefix + name, _names(whole)))
+            raise TypeError(unknown(type(whole).__name__, prefix + name, names(whole)))
         part = heads.setdefault(head, {})
         if "" in part or (not rest and part):
             raise TypeError(f"{prefix + head!r} is changed both as a whole and in part. Give one of the two.")
@@ -128,12 +129,13 @@ def _replaced(value: Any, changes: Mapping[str, Any], whole: Any, prefix: str) -
     for head, change in heads.items():
         if parts is None or head not in parts:
             full = head if "" in change else f"{head}__{next(iter(change))}"
-            raise TypeError(unknown(type(whole).__name__, prefix + full, _names(whole)))
+            raise TypeError(unknown(type(whole).__name__, prefix + full, names(whole)))
         new_parts[head] = change[""] if "" in change else _replaced(parts[head], change, whole, f"{prefix}{head}__")
     return _rebuild(value, new_parts)
 
 
-def _names(value: Any) -> list[str]:
+def names(value: Any) -> list[str]:
+    """Every name that `replace` takes for `value`."""
     return list(dict.fromkeys([*(_parts(value) or {}), *flatten(value)]))
 
 
@@ -158,10 +160,21 @@ def _parts(value: Any) -> dict[str, Any] | None:
     if isinstance(value, list | tuple):
         return {str(index): item for index, item in enumerate(value)}
     if isinstance(value, Mapping):
-        return {str(key): item for key, item in value.items()}
+        parts = {str(key): item for key, item in value.items()}
+        if "class_name" in parts and isinstance(parts.get("config"), Mapping):  # a Keras object inside another one's config
+            parts["config"] = _without_count(parts["config"], str(parts["class_name"]))
+        return parts
     if _has_config(value):
-        return dict(value.get_config())
+        return _without_count(value.get_config(), type(value).__name__)
     return None
+
+
+def _without_count(config: Mapping[str, Any], class_name: str) -> dict[str, Any]:
+    """A Keras config without the name that Keras gave by counting (`mean_3`): of equal objects each has another one."""
+    stem = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", re.sub(r"\W+", "", class_name.rpartition(">")[2]))
+    stem = re.sub("([a-z])([A-Z])", r"\1_\2", stem).lower()
+    counted = re.fullmatch(rf"{re.escape(stem)}(_\d+)?", str(config.get("name"))) is not None
+    return {name: part for name, part in config.items() if not (counted and name == "name")}
 
 
 def _has_config(value: Any) -> bool:

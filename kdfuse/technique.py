@@ -5,7 +5,7 @@ import itertools
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 from weakref import WeakKeyDictionary
 
 import keras
@@ -108,6 +108,10 @@ class Technique:
             self.record(result, data, run)
         forget(key)
         return result.model, report
+
+    def __sklearn_clone__(self) -> Self:
+        """Itself, for scikit-learn's `clone`: it cannot change, and the models in it are not to be copied."""
+        return self
 
     def given(self, model: Any, data: Data) -> Any:
         """What was given as `model`, checked: one model, or a tuple of them where the technique takes several."""

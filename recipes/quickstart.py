@@ -1,8 +1,8 @@
-"""Quickstart, on scikit-learn's digits: distil, prune, quantize and shrink.
+"""Quickstart, on scikit-learn's digits: distil, prune, quantize, shrink and combine.
 
 A teacher; a student distilled from it, and the same student without the teacher; the student with four fifths of its weights at zero in
-an int8 LiteRT file; the teacher with half of its units. Prints a table and logs every run to MLflow; `kdfuse ui` shows them. Takes about
-two minutes on two CPU cores.
+an int8 LiteRT file; the teacher with half of its units; the three as a committee; and a cascade, in which the student asks the teacher
+only where it is unsure. Prints a table and logs every run to MLflow; `kdfuse ui` shows them. Takes about two minutes on two CPU cores.
 """
 
 import argparse
@@ -34,15 +34,21 @@ def main(epochs: int = 30) -> None:
         again = kf.Distill(teacher, label_weight=0.1, training=kf.Train(epochs=epochs))
         compress = kf.Chain([kf.Prune(0.8, training=again), kf.QuantizeAware(training=kf.Train(epochs=3, learning_rate=1e-4))])
         _, small = compress(student, data, name="student, 80 % zeros, int8")
-        _, half = kf.Shrink(keep=0.5, training=again)(teacher, data, name="teacher, half of its units")
+        half, shrunk = kf.Shrink(keep=0.5, training=again)(teacher, data, name="teacher, half of its units")
+
+        _, committee = kf.Parallel()([teacher, half, student], data, name="committee of the three")
+        cheap = kf.Cascade(target="cost", cost=0.2)  # the most accuracy at a fifth of the teacher's MACs
+        _, cascade = cheap([student, teacher], data, name="cascade: student, then teacher")
 
     print()
     print(distilled)
     print()
-    print(kf.format_table([*distilled.rows(), *({"model": one.name, **one.metrics} for one in (small, half))], COLUMNS))
+    others = ({"model": one.name, **one.metrics} for one in (small, shrunk, committee, cascade))
+    print(kf.format_table([*distilled.rows(), *others], COLUMNS))
+    print(f"\nIn the cascade {cascade.metrics['cascade/asked']:.1%} of the test rows ask the teacher; its MACs are the mean over the rows.")
     kf.save_model(student, "student.keras")
     shutil.copy(small.files["tflite"], "student.tflite")
-    print("\nThe student is in student.keras, a plain Keras model; in student.tflite it is pruned and int8.")
+    print("The student is in student.keras, a plain Keras model; in student.tflite it is pruned and int8.")
     print("See the runs with: python3 kd.py run kdfuse ui")
 
 

@@ -39,11 +39,11 @@ GUESTS = {
     "numpy": EVERYWHERE, "keras": EVERYWHERE, "tensorflow": EVERYWHERE,
     "h5py": {"export", "fitting"}, "ml_dtypes": {"fitting"},
     "ai_edge_litert": {"export"}, "ai_edge_quantizer": {"export"},
-    "sklearn": {"labels", "splits", "data", "datasets", "measure", "ensemble", "search"}, "scipy": {"ensemble"},
+    "sklearn": {"labels", "splits", "data", "datasets", "measure", "ensemble", "search"}, "scipy": {"ensemble", "population"},
     "tf_keras": {"bridge"}, "tensorflow_model_optimization": {"bridge"},
-    "optuna": {"search"}, "joblib": {"search"},
+    "optuna": {"search"}, "joblib": {"search"}, "cloudpickle": {"search"}, "threadpoolctl": {"population"},
     "mlflow": {"tracking"}, "matplotlib": {"tracking"},
-    "rich": {"cli"}, "typer": {"cli"},
+    "rich": {"cli", "search"}, "typer": {"cli"},
 }  # fmt: skip
 LATE = {"tf_keras", "tensorflow_model_optimization"}  # imported inside functions alone
 

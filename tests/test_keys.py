@@ -42,3 +42,18 @@ def test_models_are_found_in_tuples():
     first, second = net(0), net(1)
     found = dict(named_models({"teacher": first, "others": (second, "x", (first,)), "epochs": 3}))
     assert found == {"teacher": first, "others_0": second, "others_2_0": first}
+
+
+def test_a_builder_is_known_by_its_name_and_its_code():
+    data = Data(train=(X, Y))
+
+    def small(data):
+        return net(1)
+
+    def large(data):
+        return net(2)
+
+    same = small
+    large.__qualname__ = small.__qualname__
+    keys = [run_key("RandomSearch", {}, build, data) for build in (small, large, same)]
+    assert keys[0] == keys[2] != keys[1] and None not in keys

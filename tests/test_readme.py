@@ -56,6 +56,16 @@ def test_use_it_down_to_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     assert keras.models.load_model("cascade.keras").output_shape == (None, 10)
 
 
+def test_found_by_search() -> None:
+    names: dict[str, Any] = {"kf": kf, "data": kf.datasets.load("digits")}
+    exec(snippet("kf.HalvingSearch(").replace("max_epochs=27", "max_epochs=4, eta=2"), names)
+    report = names["report"]
+    assert report.metrics["size/parameters"] <= 20_000 and report.tables["front"]
+    names |= {"x": names["data"].train.x, "y": names["data"].train.y}
+    exec(snippet("kf.SearchCV(").replace("epochs=5", "epochs=1").replace("n_trials=4", "n_trials=1, cv=2"), names)
+    assert names["found"].best_estimator_.predict(names["x"][:3]).shape == (3,)
+
+
 def test_a_combiner_of_ones_own() -> None:
     names: dict[str, Any] = {"keras": keras, "kf": kf}
     exec(snippet("class Minimum"), names)

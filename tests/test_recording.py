@@ -225,3 +225,19 @@ def test_a_memory_keeps_what_was_said_then(memory: Memory) -> None:
         run.log(values)
         values["train/loss"] = 2.0
     assert memory.events[1][1][1] == {"train/loss": 1.0}
+
+
+def test_runs_that_go_on_in_turns_are_children_of_the_one_they_began_in():
+    with recording.use(recording.Memory()) as memory:
+        with recording.run("search") as parent:
+            trials = [recording.begin(f"trial {place}") for place in range(2)]
+            for trial in (*trials, trials[0]):
+                with recording.within(trial):
+                    assert recording.current() is trial
+                assert recording.current() is parent
+            trials[0].report, trials[1].report = Report("a"), Report("b")
+            recording.finish(trials[0], "finished")
+            recording.finish(trials[1], "finished", child=False)
+        assert [trial.parent for trial in trials] == [parent, parent]
+        assert [report.technique for report in parent.children] == ["a"]
+        assert [hook for hook, _ in memory.events] == ["start", "start", "start", "end", "end", "end"]

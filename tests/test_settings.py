@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kdfuse.settings import choose, field_names, flatten, is_settings, named, replace, settings, suggest
+from kdfuse.settings import choose, field_names, flatten, is_settings, named, names, replace, settings, suggest
 
 
 @settings
@@ -237,3 +237,26 @@ def test_real_keras_objects_are_read_and_rebuilt() -> None:
     assert made.weights.beta_1 == 0.8
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     assert flatten(Distil(teacher=model))["teacher"] == "Sequential"
+
+
+def test_a_name_that_keras_counted_is_no_setting() -> None:
+    class HardVote(KerasLike):
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def get_config(self) -> dict[str, Any]:
+            inner = {"class_name": "kdfuse>HardVote", "config": {"name": self.name}}
+            return {"name": self.name, "weights": 2, "inner": inner}
+
+    told = [flatten({"combiner": HardVote(name)}) for name in ("hard_vote", "hard_vote_12", "hard_vote_b", "mine")]
+    assert told[0] == told[1] == {
+        "combiner": "HardVote", "combiner__weights": 2, "combiner__inner__class_name": "kdfuse>HardVote", "combiner__inner__config": "()",
+    }  # fmt: skip
+    assert [one["combiner__name"] for one in told[2:]] == ["hard_vote_b", "mine"]
+    assert told[3]["combiner__inner__config__name"] == "mine"
+
+
+def test_every_name_that_can_be_replaced_is_told():
+    known = names({"a": (1, 2), "b": 3})
+    assert known == ["a", "b", "a__0", "a__1"]
+    assert all(replace({"a": (1, 2), "b": 3}, {name: 9}) for name in known)

@@ -7,6 +7,7 @@ import numpy as np
 from scipy import optimize, special
 
 from kdfuse.data import Data
+from kdfuse.ensemble.calibration import before_and_after
 from kdfuse.ensemble.joined import inputs_for, outputs_of
 from kdfuse.ensemble.members import Member, flat_heads, take
 from kdfuse.ensemble.predictions import Predicted, predictions
@@ -22,8 +23,9 @@ LOWEST, HIGHEST = 1e-2, 1e2
 class Calibrate(Technique):
     """Divide a model's logits by the temperature that makes the log loss on the validation split least.
 
-    Decisions stay; the model gives probabilities. For several outputs each has a temperature of its own. Guo et al., 2017, "On
-    Calibration of Modern Neural Networks" (arXiv 1706.04599).
+    Decisions stay; the model gives probabilities. For several outputs each has a temperature of its own, which the table `calibration`
+    tells, with log loss and calibration error before and after. Guo et al., 2017, "On Calibration of Modern Neural Networks" (arXiv
+    1706.04599).
     """
 
     def check(self, model: keras.Model, data: Data) -> None:
@@ -35,10 +37,12 @@ class Calibrate(Technique):
     def apply(self, model: keras.Model, data: Data) -> Result:
         member = take([model], data)[0]
         assert data.validation is not None
-        found = [temperature(part) for part in predictions([member], data, data.validation, "logits")]
+        parts = predictions([member], data, data.validation, "logits")
+        found = [temperature(part) for part in parts]
         made = calibrated(member, data, found, name=model.name)
         figures = {"calibrate/temperature": float(np.mean(found))}
-        return Result(made, metrics=figures, baselines={"before": model})
+        tables = {"calibration": before_and_after([model.name], parts, [found], "validation")}
+        return Result(made, metrics=figures, tables=tables, baselines={"before": model})
 
 
 def temperature(part: Predicted, place: int = 0) -> float:

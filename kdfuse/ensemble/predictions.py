@@ -9,6 +9,7 @@ from keras import ops
 
 from kdfuse.data import Data
 from kdfuse.ensemble.joined import inputs_for, outputs_of
+from kdfuse.ensemble.masks import common_mask
 from kdfuse.ensemble.members import Member
 from kdfuse.ensemble.values import head_of_probabilities
 from kdfuse.measure.measure import parts_of
@@ -64,6 +65,9 @@ class Stacked(keras.layers.Layer):
 
     def call(self, members: Sequence[Any]) -> Any:
         return ops.stack([ops.cast(one, "float32") for one in members], axis=1)
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+        return common_mask(previous_mask)  # [rows, steps], as one member has it: it becomes weights of the steps
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return (input_shape[0][0], len(input_shape), *input_shape[0][1:])

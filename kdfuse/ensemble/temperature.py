@@ -21,6 +21,7 @@ class Temperature(keras.layers.Layer):
         super().__init__(**{"dtype": "float32", **kwargs})
         self.temperature = float(temperature)
         self.head = choose("head", head, ("softmax", "sigmoid"))
+        self.supports_masking = True
 
     def call(self, logits: Any) -> Any:
         scaled = ops.cast(logits, "float32") / self.temperature

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from kdfuse.data import Data
+from kdfuse.fitting.compiled import compile_settings
 from kdfuse.fitting.decay import Plateau, make_decay, needs_steps
 from kdfuse.fitting.execution import steps_together
 from kdfuse.fitting.optimizers import base_rate
@@ -36,24 +37,58 @@ def check_fit(training: Any, model: keras.Model, data: Data) -> None:
             )
     class_weights(training.class_weight, data)
     steps_together(training.steps_per_execution, data.train.steps(training.batch_size) if data.train.indexable else None, ())
-    x, _, _ = data.train.head(2)
+    x, y, _ = data.train.head(2)
     detect_head(model, data.task, x, training.head)
     check_outputs(model, data, x)
+    if isinstance(training.loss, str) and training.loss == "auto" and "loss" not in compile_settings(model):
+        check_columns(model, data, x, y)
 
 
 def check_outputs(model: keras.Model, data: Data, x: Any) -> None:
     """Raise if the model's outputs are not as many, or not as wide, as the data has targets and classes."""
-    outputs = keras.tree.flatten(model.outputs if getattr(model, "outputs", None) else model(x, training=False))
-    tasks, widths = keras.tree.flatten(data.task), keras.tree.flatten(data.classes)
+    outputs, tasks, widths = _outputs(model, x), keras.tree.flatten(data.task), keras.tree.flatten(data.classes)
     if len(outputs) != len(tasks):
         raise ValueError(f"`model`: expected {len(tasks)} outputs, one for each target of the data. Received: {len(outputs)} outputs.")
-    names = getattr(model, "output_names", None) or [f"output {place}" for place in range(len(outputs))]
-    for name, output, task, width in zip(names, outputs, tasks, widths, strict=True):
+    for name, output, task, width in zip(_names(model, outputs), outputs, tasks, widths, strict=True):
         if task == "classification" and output.shape[-1] != width:
             raise ValueError(
                 f"`model`: expected {width} units in the output {name!r}, one for each class of the data. Received: {output.shape[-1]}. "
                 f"Give the last layer {width} units, or say with Data(class_names=...) how many classes there are."
             )
+
+
+def check_columns(model: keras.Model, data: Data, x: Any, y: Any) -> None:
+    """Raise if an output has other columns than its labels: no loss of ours compares the two.
+
+    Args:
+        model: with as many outputs as there are targets.
+        data: with the tasks.
+        x: a few rows of inputs.
+        y: their targets.
+    """
+    outputs = _outputs(model, x)
+    targets, tasks = keras.tree.flatten(y), keras.tree.flatten(data.task)
+    for name, output, target, task in zip(_names(model, outputs), outputs, targets, tasks, strict=True):
+        received = output.shape[-1]
+        if task == "binary" and len(output.shape) > 1 and received != 1:
+            two = "Give Data(task='classification') if these are two classes, or" if received == 2 else "Give"
+            raise ValueError(
+                f"`model`: expected 1 unit in the output {name!r}, for labels of no and yes in one column (task 'binary'). Received: "
+                f"{received}. {two} the last layer 1 unit."
+            )
+        if task in ("multilabel", "regression") and len(output.shape) == len(target.shape) == 2 and received != target.shape[-1]:
+            raise ValueError(
+                f"`model`: expected {target.shape[-1]} units in the output {name!r}, one for each column of the labels (task {task!r}). "
+                f"Received: {received}."
+            )
+
+
+def _outputs(model: keras.Model, x: Any) -> list[Any]:
+    return list(keras.tree.flatten(model.outputs if getattr(model, "outputs", None) else model(x, training=False)))
+
+
+def _names(model: keras.Model, outputs: list[Any]) -> list[str]:
+    return list(getattr(model, "output_names", None) or [f"output {place}" for place in range(len(outputs))])
 
 
 def class_weights(weights: dict[int, float] | str | None, data: Data) -> dict[int, float] | None:

@@ -117,6 +117,8 @@ def _passes_on(operation: Any) -> bool:
 
 def _activation(operation: Any) -> str | None:
     name = type(operation).__name__
+    if isinstance(operation, keras.Layer) and getattr(operation, "gives", None) == "logits":
+        return "linear"  # a combiner says so, as its values need not
     if isinstance(operation, keras.layers.Softmax) or (not isinstance(operation, keras.Layer) and name == "Softmax"):
         return "softmax" if operation.axis in (-1, [-1], (-1,)) else None
     if not isinstance(operation, keras.Layer):

@@ -1,7 +1,9 @@
 """Latency: how long one sample takes."""
 
+import contextlib
+import contextvars
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -9,6 +11,18 @@ import numpy as np
 import tensorflow as tf
 
 WARM_UP, SECONDS = 3, 0.5
+
+_off: contextvars.ContextVar[bool] = contextvars.ContextVar("kdfuse_untimed", default=False)
+
+
+@contextlib.contextmanager
+def untimed() -> Iterator[None]:
+    """Inside, `latency` times nothing and gives nothing: for models that are measured many at a time."""
+    token = _off.set(True)
+    try:
+        yield
+    finally:
+        _off.reset(token)
 
 
 def latency(function: Callable[[Any], Any], example: Any, repeats: int = 200) -> dict[str, float]:
@@ -24,10 +38,12 @@ def latency(function: Callable[[Any], Any], example: Any, repeats: int = 200) ->
         repeats: calls at most.
 
     Returns:
-        `latency/p50_ms` and `latency/p95_ms`, in milliseconds.
+        `latency/p50_ms` and `latency/p95_ms`, in milliseconds; nothing inside `untimed`.
     """
     if repeats < 1:
         raise ValueError(f"`repeats`: expected at least 1. Received: {repeats}.")
+    if _off.get():
+        return {}
     is_model = isinstance(function, keras.Model)
     row = keras.tree.map_structure(lambda value: _first_row(value, tensor=is_model), example)
     model_call = compiled(function) if is_model else function

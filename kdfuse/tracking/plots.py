@@ -1,4 +1,4 @@
-"""Plots of a report, as PNG files: learning curves, confusion matrices, and those of ensembles."""
+"""Plots of a report, as PNG files: learning curves, confusion matrices, and those of ensembles and searches."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdfuse.report import Report, figure
-from kdfuse.tracking import ensemble_plots
+from kdfuse.tracking import ensemble_plots, search_plots
 from kdfuse.tracking.canvas import COLOURS, GRID, INK, OTHER, canvas, plain
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def draw(report: Report, folder: Path) -> list[Path]:
 
     Args:
         report: with curves in `history`, confusion matrices in the tables `confusion/<split>`, and the tables `reliability`,
-            `weights` and `thresholds` of ensembles.
+            `weights` and `thresholds` of ensembles, `trials` and `front` of searches.
         folder: made where it is missing and something is drawn.
 
     Returns:
@@ -38,6 +38,9 @@ def draw(report: Report, folder: Path) -> list[Path]:
             figures[name.replace("/", "_")] = confusion(rows, title=f"{report.name or report.technique}: {split or 'confusion'} split")
         elif name in ENSEMBLE and rows:
             figures[name] = ENSEMBLE[name](rows, report.name or report.technique)
+    if report.tables.get("trials") and report.tables.get("front"):
+        drawn = {"front": search_plots.front(report), "parallel_coordinates": search_plots.parallel(report)}
+        figures |= {name: made for name, made in drawn.items() if made is not None}
     paths = []
     for name, made in figures.items():
         folder.mkdir(parents=True, exist_ok=True)

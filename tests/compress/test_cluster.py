@@ -31,7 +31,8 @@ def model(data: Data) -> keras.Model:
     given = keras.Input((8, 8, 1))
     x = L.BatchNormalization()(L.Conv2D(6, 3, activation="relu", name="conv")(given))
     x = L.Flatten()(L.DepthwiseConv2D(3, name="depthwise")(x))
-    return Train(epochs=8, learning_rate=0.005)(keras.Model(given, L.Dense(10, name="head")(L.Dense(32, "relu", name="mid")(x))), data)[0]
+    made = keras.Model(given, L.Dense(10, name="head")(L.Dense(32, "relu", name="mid")(x)))
+    return Train(epochs=8, learning_rate=0.005, checkpoint=0).apply(made, data).model
 
 
 def sparse(model: keras.Model) -> keras.Model:
@@ -62,10 +63,10 @@ def test_kernels_share_values_and_accuracy_stays(model: keras.Model, data: Data)
 def test_zeros_stay_and_count_as_a_value(model: keras.Model, data: Data) -> None:
     given = sparse(model)
     zeros = given.get_layer("mid").kernel.numpy() == 0
-    made, _ = Cluster(6, training=FAST)(given, data)
+    made = Cluster(6, training=FAST).apply(given, data).model
     kernel = made.get_layer("mid").kernel.numpy()
     assert np.all(kernel[zeros] == 0) and len(np.unique(kernel)) <= 6
-    other, _ = Cluster(6, keep_sparsity=False, training=Train(epochs=1, learning_rate=0.01, checkpoint=0))(given, data)
+    other = Cluster(6, keep_sparsity=False, training=Train(epochs=1, learning_rate=0.01, checkpoint=0)).apply(given, data).model
     assert np.mean(other.get_layer("mid").kernel.numpy() == 0) < 0.1
 
 
@@ -90,19 +91,20 @@ def test_without_training_only_kernels_change(model: keras.Model, data: Data) ->
 
 def test_every_setting_counts(model: keras.Model, data: Data) -> None:
     found: list[Any] = [
-        Cluster(8, init, training=None)(model, data)[0].get_layer("mid").kernel.numpy() for init in ("kmeans++", "linear", "density")
+        Cluster(8, init, training=None).apply(model, data).model.get_layer("mid").kernel.numpy()
+        for init in ("kmeans++", "linear", "density")
     ]
-    found.append(Cluster(8, training=FAST)(model, data)[0].get_layer("mid").kernel.numpy())
-    found.append(Cluster(8, training=Distill(model, training=FAST))(model, data)[0].get_layer("mid").kernel.numpy())
+    for training in (FAST, Distill(model, training=FAST)):
+        found.append(Cluster(8, training=training).apply(model, data).model.get_layer("mid").kernel.numpy())
     for place, one in enumerate(found):
         assert all(not np.array_equal(one, other) for other in found[:place])
 
 
 def test_what_has_few_values_already_is_left(model: keras.Model, data: Data) -> None:
-    once, _ = Cluster(4, training=None)(model, data)
-    with_more, report = Cluster(8, training=None)(once, data)
-    assert counts(with_more) == counts(once)
-    assert all("has no more than 8 values" in row["note"] for row in report.tables["clusters"] if row["layer"] != "depthwise")
+    once = Cluster(4, training=None).apply(model, data).model
+    result = Cluster(8, training=None).apply(once, data)
+    assert counts(result.model) == counts(once)
+    assert all("has no more than 8 values" in row["note"] for row in result.tables["clusters"] if row["layer"] != "depthwise")
 
 
 class Own(L.Dense):

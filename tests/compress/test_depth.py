@@ -12,7 +12,7 @@ from kdfuse.train import Train
 layers = keras.layers
 X, Y = load_digits(return_X_y=True)
 X = (X / 16).astype("float32")
-FAST = Train(epochs=1, batch_size=32, learning_rate=0.01, checkpoint=0)
+FAST = Train(epochs=1, batch_size=32, optimizer="sgd", learning_rate=0.1, steps_per_execution=1, checkpoint=0)
 
 
 @pytest.fixture(scope="module")

@@ -26,8 +26,7 @@ def data():
 
 @pytest.fixture(scope="module")
 def mlp(data):
-    model, _ = kf.Train(epochs=4, batch_size=64, learning_rate=3e-3)(kf.models.mlp(data, units=(32, 16)), data)
-    return model
+    return kf.Train(epochs=4, batch_size=64, learning_rate=3e-3).apply(kf.models.mlp(data, units=(32, 16)), data).model
 
 
 def test_a_chain_keeps_zeros_values_and_bits_down_to_the_file(data, mlp):

@@ -24,7 +24,7 @@ from kdfuse.train import Train
 layers = keras.layers
 X, Y = load_digits(return_X_y=True)
 X = (X / 16).astype("float32")
-FAST = Train(epochs=2, batch_size=64, learning_rate=0.01, checkpoint=0)
+FAST = Train(epochs=2, batch_size=64, optimizer="sgd", learning_rate=0.3, steps_per_execution=1, checkpoint=0)
 ROWS = 460  # 8 steps an epoch, the last one short
 
 
@@ -62,7 +62,7 @@ def alike(one, other):
 
 
 def test_a_pruned_model_comes_back_and_the_given_one_stays(data, tmp_path):
-    given, _ = Train(epochs=8, batch_size=32, learning_rate=0.01)(net(), data)
+    given = replace(FAST, {"epochs": 12, "batch_size": 32}).apply(net(), data).model
     before, optimizer = given.get_weights(), given.optimizer
     model, report = Prune(0.8, training=replace(FAST, {"epochs": 4}))(given, data)
     assert all(np.array_equal(a, b) for a, b in zip(before, given.get_weights(), strict=True)) and given.optimizer is optimizer
@@ -159,9 +159,9 @@ def test_rewinding_goes_back_to_the_weights_of_the_given_model(rows):
 
 
 @pytest.mark.parametrize("kind", ["distill", pytest.param("self", marks=pytest.mark.slow)])
-def test_every_trainer_trains_a_pruned_model_and_chains(kind, data):
+def test_every_trainer_trains_a_pruned_model_and_chains(kind, rows):
     training = {"distill": lambda: Distill(net(1), training=FAST), "self": lambda: SelfDistill(("first",), training=FAST)}[kind]()
-    model, report = Chain([Prune(0.5, training=training), Prune(0.8, schedule="constant", training=training)])(net(), data)
+    model, report = Chain([Prune(0.5, training=training), Prune(0.8, schedule="constant", training=training)])(net(), rows)
     assert zeros(model) == pytest.approx(0.8, abs=1e-3) and len(report.tables["steps"]) == 2
     assert report.children[0].metrics["prune/sparsity"] == pytest.approx(0.5, abs=1e-3)
 
@@ -206,14 +206,14 @@ def test_ways_to_train(way):
 
 
 def test_steps_in_one_execution_change_nothing(plain, rows):
-    one, eight = plain, Prune(0.5, training=replace(FAST, {"steps_per_execution": 1})).apply(net(), rows).model
+    one, eight = plain, Prune(0.5, training=replace(FAST, {"steps_per_execution": "auto"})).apply(net(), rows).model
     assert alike(one, eight)
 
 
 @pytest.mark.parametrize("schedule", ["polynomial", pytest.param(IterativeSparsity(2), marks=pytest.mark.slow)])
-def test_an_interrupted_call_goes_on_where_it_was(schedule, data, monkeypatch):
+def test_an_interrupted_call_goes_on_where_it_was(schedule, rows, monkeypatch):
     technique = Prune(0.8, schedule=schedule, training=Train(epochs=2, batch_size=64, decay="cosine"))
-    undisturbed, whole = technique(net(), data)
+    undisturbed, whole = technique(net(), rows)
     log = recording.Run.log
 
     def stop(run, values, step=None):
@@ -224,8 +224,8 @@ def test_an_interrupted_call_goes_on_where_it_was(schedule, data, monkeypatch):
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(recording.Run, "log", stop)
-        technique(net(), data)
-    resumed, report = technique(net(), data)
+        technique(net(), rows)
+    resumed, report = technique(net(), rows)
     assert any("Resumed at epoch" in note for note in report.notes) and alike(undisturbed, resumed)
     assert report.history == whole.history and report.tables["sparsity"] == whole.tables["sparsity"]
 

@@ -37,14 +37,16 @@ def convnet(data: Data) -> keras.Model:
     x = L.ReLU()(L.BatchNormalization()(L.Conv2D(8, 3, padding="same", use_bias=False, name="conv")(given)))
     x = L.ReLU()(L.Add()([x, L.BatchNormalization()(L.Conv2D(8, 3, padding="same", name="inner")(x))]))
     x = L.Flatten()(L.MaxPooling2D()(x))
-    return Train(epochs=12, learning_rate=0.003)(keras.Model(given, L.Dense(10, name="head")(L.Dropout(0.2)(x))), data)[0]
+    made = keras.Model(given, L.Dense(10, name="head")(L.Dropout(0.2)(x)))
+    return Train(epochs=12, learning_rate=0.003, checkpoint=0).apply(made, data).model
 
 
 @pytest.fixture(scope="module")
 def mlp(data: Data) -> keras.Model:
     keras.utils.set_random_seed(0)
     layers = [L.Flatten(), L.Dense(48, "relu", name="one"), L.Dense(10, "softmax", name="head")]
-    return Train(epochs=10, learning_rate=0.005)(keras.Sequential([keras.Input((8, 8, 1)), *layers]), data)[0]
+    made = keras.Sequential([keras.Input((8, 8, 1)), *layers])
+    return Train(epochs=10, learning_rate=0.005, checkpoint=0).apply(made, data).model
 
 
 def copy(model: keras.Model) -> keras.Model:
@@ -104,7 +106,7 @@ def test_zeros_stay(convnet: keras.Model, data: Data) -> None:
     for path, values in kernels(given).items():
         assert np.all(kernels(made)[path][values == 0] == 0) and np.mean(values == 0) > 0.5
     assert "Trained with PQAT." in report.notes
-    other, _ = QuantizeAware(Train(epochs=1, learning_rate=0.01, checkpoint=0), keep_sparsity=False)(given, data)
+    other = QuantizeAware(Train(epochs=1, learning_rate=0.01, checkpoint=0), keep_sparsity=False).apply(given, data).model
     assert np.mean(kernels(other)["head/kernel"] == 0) < 0.5
 
 
@@ -114,7 +116,7 @@ def test_clusters_stay(convnet: keras.Model, data: Data) -> None:
     inner = kernels(made)["inner/kernel"]
     assert all(len(np.unique(inner[..., channel])) <= 8 for channel in range(8))
     assert lite_accuracy(report, data) > 0.8
-    other, _ = QuantizeAware(FAST, keep_clusters=False)(shared(convnet), data)
+    other = QuantizeAware(FAST, keep_clusters=False).apply(shared(convnet), data).model
     assert len(np.unique(kernels(other)["head/kernel"])) > 8
 
 

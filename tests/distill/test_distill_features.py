@@ -23,7 +23,7 @@ from kdfuse.train import Train
 
 X, Y = load_digits(return_X_y=True)
 X = (X / 16).astype("float32").reshape(-1, 8, 8, 1)
-FAST = Train(epochs=2, batch_size=64, learning_rate=0.01, checkpoint=0)
+FAST = Train(epochs=2, batch_size=64, optimizer="sgd", learning_rate=0.3, steps_per_execution=1, checkpoint=0)
 HINTS = Hints("stem", "small")
 
 
@@ -47,7 +47,8 @@ def convnet(filters: int, layer: str, seed: int = 0, size: int = 8) -> keras.Mod
 
 @pytest.fixture(scope="module")
 def teachers(data: Data) -> tuple[keras.Model, ...]:
-    return tuple(Train(epochs=4, batch_size=32, learning_rate=0.01, checkpoint=0)(convnet(16, "stem", seed), data)[0] for seed in (1, 2))
+    training = replace(FAST, {"epochs": 4})
+    return tuple(training.apply(convnet(16, "stem", seed), data).model for seed in (1, 2))
 
 
 def student() -> keras.Model:
@@ -55,8 +56,8 @@ def student() -> keras.Model:
 
 
 def weights(technique: Any, data: Data, given: keras.Model | None = None) -> list[np.ndarray]:
-    made, _ = technique(given or student(), data)
-    return [np.array(weight) for weight in made.get_weights()]
+    """Of what is trained, without a report."""
+    return [np.array(weight) for weight in technique.apply(given or student(), data).model.get_weights()]
 
 
 def same(one: list[np.ndarray], other: list[np.ndarray]) -> bool:
@@ -84,8 +85,8 @@ def test_features_live_and_kept_give_one_student(teachers: Any, data: Data, tmp_
 
 
 def test_the_features_before_the_head_are_the_default(teachers: Any, data: Data) -> None:
-    made, report = Distill(teachers[0], losses=[Hints()], training=FAST)(student(), data)
-    assert np.isfinite(report.history["train/hints_loss"]).all() and made.count_params() == student().count_params()
+    made = Distill(teachers[0], losses=[Hints()], training=FAST).apply(student(), data)
+    assert np.isfinite(made.history["train/hints_loss"]).all() and made.model.count_params() == student().count_params()
 
 
 def test_an_interrupted_call_keeps_its_projectors(teachers: Any, data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,7 +133,8 @@ def test_a_teacher_of_another_size_and_scale(teachers: Any, data: Data) -> None:
     other = keras.Sequential([larger, keras.layers.Rescaling(3.0)])
     assert not same(made.get_weights(), weights(replace(distil, {"teacher_preprocessing": other}), data))
     both = Distill((large, teachers[0]), losses=[HINTS], training=FAST, teacher_preprocessing=(larger, None))
-    assert both(student(), data)[1].history["train/hints_loss"][0] > 0
+    both.check(student(), data)
+    assert both.apply(student(), data).history["train/hints_loss"][0] > 0
 
 
 def test_a_teacher_of_features_alone_may_have_other_outputs(teachers: Any, data: Data) -> None:
@@ -155,10 +157,11 @@ def test_schedules_change_the_student(teachers: Any, data: Data) -> None:
 def test_augmentation_reaches_teacher_and_student_alike(teachers: Any, data: Data) -> None:
     shift = keras.layers.RandomTranslation(0.2, 0.2, fill_mode="constant")
     distil = Distill(teachers[0], losses=[HINTS, SoftTargets()], training=replace(FAST, {"augment": shift}))
-    made, report = distil(student(), data)
-    assert any("ran in every step" in note for note in report.notes)
-    fixed, told = replace(distil, {"cache": Cache(views=2)})(student(), data)
-    assert any("computed once" in note for note in told.notes)
+    made = distil.apply(student(), data)
+    assert any("ran in every step" in note for note in made.notes)
+    fixed = replace(distil, {"cache": Cache(views=2)}).apply(student(), data)
+    assert any("computed once" in note for note in fixed.notes)
+    made, fixed = made.model, fixed.model
     plain = weights(replace(distil, {"training__augment": None}), data)
     assert (
         not same(made.get_weights(), fixed.get_weights()) and not same(plain, made.get_weights()) and not same(plain, fixed.get_weights())
@@ -169,8 +172,8 @@ def test_augmentation_reaches_teacher_and_student_alike(teachers: Any, data: Dat
 
 def test_mixed_precision_student_of_a_float32_teacher(teachers: Any, data: Data) -> None:
     distil = Distill(teachers[0], losses=[HINTS, SoftTargets()], training=replace(FAST, {"precision": "mixed_float16"}))
-    made, report = distil(student(), data)
-    assert np.isfinite(report.history["train/loss"]).all() and made.layers[1].compute_dtype == "float32"
+    made = distil.apply(student(), data)
+    assert np.isfinite(made.history["train/loss"]).all() and made.model.layers[1].compute_dtype == "float32"
 
 
 def test_sequences_with_masks_and_weights(data: Data) -> None:
@@ -186,7 +189,7 @@ def test_sequences_with_masks_and_weights(data: Data) -> None:
         hidden = keras.layers.GRU(units, return_sequences=True, name="gru")(hidden)
         return keras.Model(inputs, keras.layers.Dense(3)(hidden))
 
-    teacher, _ = replace(FAST, {"epochs": 3})(tagger(12), made)
+    teacher = FAST.apply(tagger(12), made).model
     given, report = Distill(teacher, losses=[SoftTargets(), Hints("gru", "gru")], training=FAST)(tagger(4), made)
     assert np.isfinite(report.history["train/hints_loss"]).all() and given.count_params() == tagger(4).count_params()
 

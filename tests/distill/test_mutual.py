@@ -17,12 +17,19 @@ from kdfuse.train import Train
 
 X, Y = load_digits(return_X_y=True)
 X = (X / 16).astype("float32")
-FAST = Train(epochs=2, batch_size=64, learning_rate=0.01, checkpoint=0)
+FAST = Train(epochs=2, batch_size=64, optimizer="sgd", learning_rate=0.3, steps_per_execution=1, checkpoint=0)
+ADAM = {"optimizer": "adam", "learning_rate": 0.01}  # where a test asks how well a model learns
 
 
 @pytest.fixture(scope="module")
 def data():
     return Data(train=(X[:800], Y[:800]), validation=(X[800:1100], Y[800:1100]), test=(X[1100:], Y[1100:]), name="digits")
+
+
+@pytest.fixture(scope="module")
+def bare():
+    """Nothing to measure on: for tests that look at the trained weights alone."""
+    return Data(train=(X[:800], Y[:800]), name="digits")
 
 
 def mlp(*units, seed=0, activation=None, columns=10, dropout=0.0):
@@ -45,7 +52,7 @@ def test_two_unequal_students_come_back(data):
     before = [[np.array(weight) for weight in model.get_weights()] for model in given]
     memory = recording.Memory()
     with recording.use(memory):
-        students, report = MutualLearning(training=replace(FAST, {"epochs": 8}), control=True)(given, data)
+        students, report = MutualLearning(training=replace(FAST, {"epochs": 8, **ADAM}), control=True)(given, data)
     assert type(students) is tuple and [type(student) for student in students] == [keras.Sequential] * 2
     for model, start in zip(given, before, strict=True):
         assert all(np.array_equal(a, b) for a, b in zip(start, model.get_weights(), strict=True))
@@ -91,23 +98,24 @@ CHANGES = {
 
 
 @pytest.fixture(scope="module")
-def plain(data):
-    return MutualLearning(training=FAST).apply(pair(), data).model
+def plain(bare):
+    return MutualLearning(training=FAST).apply(pair(), bare).model
 
 
-def test_the_same_settings_give_the_same_students(plain, data):
-    again = MutualLearning(training=FAST).apply(pair(), data).model
+def test_the_same_settings_give_the_same_students(plain, bare):
+    again = MutualLearning(training=FAST).apply(pair(), bare).model
     assert all(map(alike, plain, again))
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_each_setting_changes_the_students(name, plain, data):
-    changed = replace(MutualLearning(training=FAST), {name: CHANGES[name]}).apply(pair(), data).model
+def test_each_setting_changes_the_students(name, plain, bare):
+    changed = replace(MutualLearning(training=FAST), {name: CHANGES[name]}).apply(pair(), bare).model
     assert not alike(plain[0], changed[0]) and not alike(plain[1], changed[1])
 
 
 def test_an_interrupted_call_goes_on_where_it_was(data, monkeypatch):
-    mutual = MutualLearning(training=Train(epochs=2, batch_size=64, decay="cosine", stopping=Stopping("validation/accuracy", 3)))
+    resumable = {"optimizer": "momentum", "learning_rate": 0.05, "decay": "cosine", "checkpoint": 1}
+    mutual = MutualLearning(training=replace(FAST, {**resumable, "stopping": Stopping("validation/accuracy", 3)}))
     given = [mlp(8, seed=1, dropout=0.3), mlp(12, seed=2)]
     undisturbed, whole = mutual(given, data)
     log = recording.Run.log
@@ -127,7 +135,7 @@ def test_an_interrupted_call_goes_on_where_it_was(data, monkeypatch):
 
 def test_sample_weights_and_mixed_precision(data):
     weighted = Data(train=(X[:800], Y[:800], np.linspace(0, 2, 800, dtype="float32")), validation=(X[800:], Y[800:]))
-    result = MutualLearning(training=replace(FAST, {"precision": "mixed_float16", "epochs": 3})).apply(pair(), weighted)
+    result = MutualLearning(training=replace(FAST, {"precision": "mixed_float16", "epochs": 3, **ADAM})).apply(pair(), weighted)
     for student in result.model:
         assert student.dtype_policy.name == "float32" and {layer.dtype_policy.name for layer in student.layers} == {"float32"}
         assert (np.asarray(student(X[800:])).argmax(-1) == Y[800:]).mean() > 0.5

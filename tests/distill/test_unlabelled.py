@@ -19,7 +19,7 @@ from kdfuse.train import Train
 
 X, Y = load_digits(return_X_y=True)
 X = (X / 16).astype("float32")
-FAST = Train(epochs=8, batch_size=32, learning_rate=0.005, checkpoint=0)
+FAST = Train(epochs=8, batch_size=32, optimizer="sgd", learning_rate=0.3, steps_per_execution=1, checkpoint=0)
 
 
 def mlp(units: int, columns: int = 10, activation: str | None = None) -> keras.Model:
@@ -29,7 +29,7 @@ def mlp(units: int, columns: int = 10, activation: str | None = None) -> keras.M
 
 @pytest.fixture(scope="module")
 def teacher() -> keras.Model:
-    return FAST(mlp(64), Data(train=(X[:600], Y[:600])))[0]
+    return FAST.apply(mlp(64), Data(train=(X[:600], Y[:600]))).model
 
 
 def test_a_student_of_the_teacher_alone(teacher: keras.Model) -> None:
@@ -39,11 +39,11 @@ def test_a_student_of_the_teacher_alone(teacher: keras.Model) -> None:
     assert report["test/accuracy"] > 0.75 and any("no labels" in note for note in report.notes)
     agreed = (teacher.predict(X[600:1200], verbose=0).argmax(-1) == student.predict(X[600:1200], verbose=0).argmax(-1)).mean()
     assert report.history["train/accuracy"][-1] == pytest.approx(agreed, abs=0.06)
-    same = Data(train=(X[600:1200], Y[600:1200]), validation=data.validation, test=data.test)
-    labelled, _ = Distill(teacher, label_weight=0, training=FAST)(mlp(12), same)
+    same = Data(train=(X[600:1200], Y[600:1200]))
+    labelled = Distill(teacher, label_weight=0, training=FAST).apply(mlp(12), same).model
     for a, b in zip(student.get_weights(), labelled.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
-    hard, _ = Distill(teacher, losses=[HardLabels()], label_weight=0, training=FAST, cache=False)(mlp(12), data)
+    hard = Distill(teacher, losses=[HardLabels()], label_weight=0, training=FAST, cache=False).apply(mlp(12), data).model
     assert not np.array_equal(hard.get_weights()[0], student.get_weights()[0])
 
 
@@ -89,8 +89,8 @@ def test_every_form_of_labels(form: str) -> None:
 def test_a_transfer_set_that_omits_classes(teacher: keras.Model) -> None:
     kept = np.flatnonzero(~np.isin(Y[:600], (3, 9)))
     data = Data(train=(X[:600][kept], Y[:600][kept]), test=(X[1400:], Y[1400:]), class_names=list("0123456789"))
-    student, _ = Distill(teacher, label_weight=0, training=FAST)(mlp(12), data)
-    plain, _ = FAST(mlp(12), data)
+    student = Distill(teacher, label_weight=0, training=FAST).apply(mlp(12), data).model
+    plain = FAST.apply(mlp(12), data).model
     rows = 1400 + np.flatnonzero(np.isin(Y[1400:], (3, 9)))
     logits = [model.predict(X[rows], verbose=0) for model in (student, plain)]
     likely = [(z[np.arange(len(rows)), Y[rows]] - np.log(np.exp(z).sum(-1))).mean() for z in logits]

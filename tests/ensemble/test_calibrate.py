@@ -45,6 +45,10 @@ def test_a_model_that_is_too_sure_becomes_as_sure_as_it_is_right():
     assert report.metrics["calibrate/temperature"] > 1
     assert report["validation/log_loss"] < before["validation/log_loss"] and report["test/log_loss"] < before["test/log_loss"]
     assert report["validation/ece"] < before["validation/ece"]
+    (row,) = report.tables["calibration"]
+    assert row["temperature"] == report.metrics["calibrate/temperature"]
+    for text, name in (("log loss", "validation/log_loss"), ("calibration error", "validation/ece")):
+        assert (row[f"{text} before"], row[f"{text} after"]) == pytest.approx((before[name], report[name]), rel=1e-3)
     x = x[:200]
     np.testing.assert_array_equal(np.asarray(made(x)).argmax(-1), np.asarray(model(x)).argmax(-1))
     np.testing.assert_allclose(np.asarray(made(x)).sum(-1), 1, rtol=1e-5)

@@ -43,6 +43,7 @@ def test_certainty_stays_finite_and_half_precision_is_read_as_float32():
     assert Logits.from_config(Logits("sigmoid").get_config()).head == "sigmoid"
 
 
+@pytest.mark.slow  # tests/test_registration.py does the like
 def test_layers_are_registered_whatever_of_kdfuse_is_loaded_first():
     code = "import kdfuse.graph.heads, keras; print('kdfuse>Probabilities' in keras.saving.get_custom_objects())"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120).stdout.strip() == "True"

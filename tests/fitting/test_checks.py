@@ -1,9 +1,12 @@
+"""What is refused before training."""
+
 import keras
 import numpy as np
 import pytest
 
 from kdfuse.data import Data
-from kdfuse.fitting.checks import check_outputs, class_weights
+from kdfuse.fitting.checks import check_columns, check_outputs, class_weights
+from kdfuse.train import Train
 
 X = np.zeros((8, 4), "float32")
 LABELS = np.array([0, 0, 0, 0, 0, 1, 1, 2])
@@ -34,3 +37,31 @@ def test_outputs_must_be_as_many_and_as_wide_as_the_targets():
         check_outputs(keras.Model(inputs, four), data, X)
     with pytest.raises(ValueError, match="expected 1 outputs"):
         check_outputs(keras.Model(inputs, [three, four]), data, X)
+
+
+@pytest.mark.parametrize("activation", ["softmax", None, "sigmoid"])
+def test_two_units_for_labels_in_one_column(activation):
+    yes = (LABELS > 0)[:, None].astype("float32")
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, activation)])
+    message = r"expected 1 unit in the output .*\(task 'binary'\). Received: 2. Give Data\(task='classification'\) if these are two classes"
+    with pytest.raises(ValueError, match=message):
+        Train().check(model, Data(train=(X, yes)))
+    Train().check(keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)]), Data(train=(X, yes)))
+    if activation != "sigmoid":  # the mend that the error names, and losses that know better
+        Train().check(model, Data(train=(X, yes), task="classification"))
+        Train(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=activation is None)).check(model, Data(train=(X, yes)))
+        model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=activation is None))
+        Train().check(model, Data(train=(X, yes)))
+
+
+def test_columns_must_be_those_of_the_labels():
+    inputs = keras.Input((4,))
+    two, three = (keras.Model(inputs, keras.layers.Dense(units, name=f"of_{units}")(inputs)) for units in (2, 3))
+    several = Data(train=(X, np.eye(4)[LABELS][:, :3] * [1, 1, 0]))
+    values = Data(train=(X, np.random.default_rng(0).normal(size=(8, 3))))
+    assert (several.task, values.task) == ("multilabel", "regression")
+    for data in (several, values):
+        x, y, _ = data.train.head(2)
+        check_columns(three, data, x, y)
+        with pytest.raises(ValueError, match="expected 3 units in the output 'of_2', one for each column of the labels .*. Received: 2"):
+            check_columns(two, data, x, y)

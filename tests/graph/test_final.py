@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from kdfuse.graph.final import finals
+from kdfuse.graph.heads import detect_head
 
 layers = keras.layers
 
@@ -69,3 +70,20 @@ def test_a_subclassed_model_with_several_outputs_keeps_its_activations():
 
     first, second = finals(Two(), np.ones((2, 4), "float32"))
     assert first.activation == "softmax" and not first.removable and second.layer is None
+
+
+def test_a_layer_may_say_that_it_gives_logits():
+    class Own(layers.Layer):
+        def call(self, inputs):
+            return keras.ops.clip(inputs, 0.1, 0.9)
+
+    class Logits(Own):
+        gives = "logits"
+
+    class Probabilities(Own):
+        gives = "probabilities"
+
+    found = [finals(ended_by(make()))[0].activation for make in (Own, Logits, Probabilities)]
+    assert found == [None, "linear", None]
+    x = np.ones((4, 4), "float32")
+    assert [detect_head(ended_by(make()), "classification", x) for make in (Own, Logits)] == ["sigmoid", "logits"]

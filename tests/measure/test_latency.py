@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from kdfuse.measure.latency import latency
+from kdfuse.measure.latency import latency, untimed
 
 
 def test_any_callable_is_timed_on_one_row():
@@ -69,3 +69,12 @@ def test_what_can_be_prepared_is_timed_without_the_way_in_and_out():
     function = Prepared()
     found = latency(function, np.zeros((5, 3)), repeats=20)
     assert function.rows == [(1, 3)] and function.calls == 23 and found["latency/p95_ms"] < 40
+
+
+def test_inside_untimed_nothing_is_called_and_nothing_told():
+    def never(inputs):
+        raise AssertionError
+
+    with untimed():
+        assert latency(never, np.zeros((1, 2))) == {}
+    assert "latency/p50_ms" in latency(lambda inputs: inputs, np.zeros((1, 2)))

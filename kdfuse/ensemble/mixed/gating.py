@@ -6,6 +6,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from kdfuse.ensemble.masks import common_mask
+
 LEAST = -1e9
 TINY = 1e-10
 
@@ -63,6 +65,9 @@ class GatedSum(keras.layers.Layer):
         stacked = ops.stack(members, axis=-1)
         shares = ops.reshape(weights, (-1,) + (1,) * (len(stacked.shape) - 2) + (weights.shape[-1],))
         return ops.sum(shares * stacked, axis=-1)
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+        return common_mask(previous_mask[1:]) if previous_mask is not None else None
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape[1]

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-from keras import ops
+
+from kdfuse.ensemble.masks import common_mask
 
 
 @keras.saving.register_keras_serializable("kdfuse")
@@ -18,14 +19,18 @@ class Adding(keras.layers.Layer):
     def __init__(self, units: int, **kwargs: Any) -> None:
         super().__init__(**{"dtype": "float32", **kwargs})
         self.units = units
+        # A layer of Keras, and not weights of our own: its multiply-accumulates are known.
+        self.linear = keras.layers.Dense(units, kernel_initializer="zeros", dtype=self.dtype_policy, name="linear")
 
     def build(self, shapes: Any) -> None:
-        self.kernel = self.add_weight(shape=(shapes[1][-1], self.units), initializer="zeros", name="kernel")
-        self.bias = self.add_weight(shape=(self.units,), initializer="zeros", name="bias")
+        self.linear.build(shapes[1])
 
     def call(self, given: Sequence[Any]) -> Any:
         answers, said = given
-        return answers + ops.matmul(said, self.kernel) + self.bias
+        return answers + self.linear(said)
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+        return common_mask(previous_mask)
 
     def compute_output_shape(self, shapes: Any) -> Any:
         return shapes[0]

@@ -5,14 +5,14 @@ from typing import Any
 
 import keras
 import numpy as np
-from scipy import special
 
 from kdfuse.data import Data
 from kdfuse.ensemble.calibrate import calibrated, need_validation, temperature
+from kdfuse.ensemble.calibration import before_and_after, heated
 from kdfuse.ensemble.ensemble import Ensemble, beside
 from kdfuse.ensemble.joined import inputs_for
 from kdfuse.ensemble.members import Member, flat_heads, take
-from kdfuse.ensemble.predictions import Predicted, predictions
+from kdfuse.ensemble.predictions import predictions
 from kdfuse.ensemble.serial.confidence import MEASURES
 from kdfuse.ensemble.serial.escalate import Escalate
 from kdfuse.ensemble.serial.stages import budget_of, costs_of, told, watch
@@ -39,7 +39,8 @@ class Cascade(Ensemble):
         thresholds: confidences from which a row leaves, one for each model but the last; None: chosen. Given, nothing else decides.
         confidence: `"max_probability"`, `"margin"` (to the second) or `"entropy"` (one minus it, of a uniform one).
         calibrate: whether each model's confidence is calibrated first, by a temperature fitted on the validation split. The answers are
-            calibrated too.
+            calibrated too. The table `calibration` has log loss and calibration error before and after, of each model and of the
+            cascade with the same exits.
     """
 
     target: str = "accuracy"
@@ -76,13 +77,16 @@ class Cascade(Ensemble):
 
     def apply(self, model: Sequence[keras.Model], data: Data) -> Result:
         members = take(model, data)
-        temperatures = temperatures_of(members, data) if self.calibrate else None
+        given = {split: rows for split in ("validation", "test") if (rows := data.split(split)) is not None}
+        said = {split: predictions(members, data, rows, "logits" if self.calibrate else "probabilities") for split, rows in given.items()}
+        temperatures: list[list[float]] | None = None
+        chances = said
+        if self.calibrate:
+            temperatures = [[temperature(part, place) for part in said["validation"]] for place in range(len(members))]
+            by_output = list(zip(*temperatures, strict=True))
+            chances = {split: [heated(part, one) for part, one in zip(parts, by_output, strict=True)] for split, parts in said.items()}
         costs = costs_of([member.model for member in members], data)
-        watched = {
-            split: watch(predicted(members, data, split, temperatures), self.confidence, costs.each)
-            for split in ("validation", "test")
-            if data.split(split) is not None
-        }
+        watched = {split: watch(parts, self.confidence, costs.each) for split, parts in chances.items()}
         goal = None if self.target == "cost" else accuracy_of_last(watched.get("validation")) - self.tolerance
         found = self.thresholds
         if found is None:
@@ -93,7 +97,12 @@ class Cascade(Ensemble):
         ]
         made = escalating(parts, members[0], found, self.confidence, data)
         result = Result(made, baselines=beside(model))
-        told(result, watched, found, temperatures, [member.model.name for member in members], costs)
+        names = [member.model.name for member in members]
+        told(result, watched, found, temperatures, names, costs)
+        if temperatures is not None:
+            split = "test" if "test" in said else "validation"
+            leaves = watched[split].leaves(found)
+            result.tables["calibration"] = before_and_after(names, said[split], temperatures, split, leaves, "cascade")
         if costs.each != sorted(costs.each):
             result.notes.append("The models do not get dearer from one to the next: a cascade of them saves little.")
         return result
@@ -115,23 +124,6 @@ def escalating(parts: Sequence[keras.Model], like: Member, thresholds: Sequence[
         ask = Escalate(asked, thresholds[place], measure, heads, name=f"ask_{place + 2}")
         asked = keras.Model(inputs, ask((inputs, parts[place](inputs))), name="cascade" if place == 0 else f"cascade_from_{place + 1}")
     return asked
-
-
-def predicted(members: Sequence[Member], data: Data, split: str, temperatures: Sequence[Sequence[float]] | None) -> list[Predicted]:
-    """The probabilities of all members on a split, at their temperatures."""
-    rows = data.split(split)
-    assert rows is not None
-    if temperatures is None:
-        return predictions(members, data, rows)
-    found = predictions(members, data, rows, "logits")
-    return [heated(part, [one[place] for one in temperatures]) for place, part in enumerate(found)]
-
-
-def temperatures_of(members: Sequence[Member], data: Data) -> list[list[float]]:
-    """For each member the temperature of each output, fitted on the validation split."""
-    assert data.validation is not None
-    found = predictions(members, data, data.validation, "logits")
-    return [[temperature(part, place) for part in found] for place in range(len(members))]
 
 
 def accuracy_of_last(stages: Stages | None) -> float:
@@ -160,14 +152,6 @@ def check_rows(owner: str, member: Member) -> None:
             raise ValueError(
                 f"`model` of {owner}: expected outputs of shape (rows, classes), for a row goes on as a whole. Received: {leaf.shape}."
             )
-
-
-def heated(part: Predicted, temperatures: Sequence[float]) -> Predicted:
-    """The probabilities of logits, divided by a temperature for each member."""
-    scaled = part.values.astype("float64") / np.reshape(temperatures, (-1,) + (1,) * (part.values.ndim - 1))
-    if part.head == "sigmoid":
-        return part._replace(values=special.expit(scaled))
-    return part._replace(values=special.softmax(scaled, axis=-1))
 
 
 def _is_number(value: Any) -> bool:

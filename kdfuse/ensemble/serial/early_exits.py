@@ -9,10 +9,11 @@ import numpy as np
 
 from kdfuse.data import Data
 from kdfuse.ensemble.calibrate import need_validation, temperature
+from kdfuse.ensemble.calibration import before_and_after, heated
 from kdfuse.ensemble.grown import Grown
 from kdfuse.ensemble.joined import inputs_for
 from kdfuse.ensemble.predictions import Predicted, Stacked
-from kdfuse.ensemble.serial.cascade import TARGETS, accuracy_of_last, check_goal, heated
+from kdfuse.ensemble.serial.cascade import TARGETS, accuracy_of_last, check_goal
 from kdfuse.ensemble.serial.confidence import MEASURES
 from kdfuse.ensemble.serial.escalate import Escalate
 from kdfuse.ensemble.serial.exits import Segments, cut, new_inputs, with_exits
@@ -112,7 +113,12 @@ class EarlyExits(Grown):
         made = _leaving(parts, thresholds, self.confidence, heats, plain["validation"].head, data)
         result = Result(made, fitted.history, notes=list(fitted.notes), baselines={"whole": parts.whole, "before": model})
         result.heads = dict.fromkeys(("whole", "before"), self.training.head)
-        told(result, watched, thresholds, None if heats is None else [[one] for one in heats], [*self.at, "output"], costs)
+        temperatures = None if heats is None else [[one] for one in heats]
+        told(result, watched, thresholds, temperatures, [*self.at, "output"], costs)
+        if temperatures is not None:
+            split = "test" if "test" in found else "validation"
+            leaves = watched[split].leaves(thresholds)
+            result.tables["calibration"] = before_and_after([*self.at, "output"], [found[split]], temperatures, split, leaves, "exits")
         return result
 
     def _objective(self, model: keras.Model, grown: keras.Model, several: Data, head: str) -> dict[str, Any]:

@@ -198,16 +198,18 @@ def test_the_parts_are_trained() -> None:
     weights = loss.parts[0].trainable_weights
     assert len(weights) == 4 and len(loss.parts[0].non_trainable_weights) == 5
     optimizer, values = keras.optimizers.Adam(0.02), []
+    optimizer.build(weights)
 
     @tf.function
     def step() -> tuple[tf.Tensor, list[tf.Tensor]]:
         with tf.GradientTape() as tape:
             value = loss.compute_loss(teacher, student, rows=np.arange(ROWS, dtype="int32"))
-        return value, tape.gradient(value, [weight.value for weight in weights])
+        gradients = tape.gradient(value, [weight.value for weight in weights])
+        optimizer.apply(gradients, weights)
+        return value, gradients
 
     for _ in range(60):
-        value, gradients = step()
-        optimizer.apply(gradients, weights)
+        value, _ = step()
         values.append(float(value))
     assert values[-1] < 0.5 * values[0]
     own, other = (unit(kept(loss)[side]) for side in (0, 1))

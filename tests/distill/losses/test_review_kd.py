@@ -194,17 +194,19 @@ def test_the_parts_are_trained() -> None:
     weights = [weight for part in loss.parts for weight in part.trainable_weights]
     assert len(weights) == len({id(weight) for weight in weights}) == 3 * 6 + 2 * 2
     optimizer, values = keras.optimizers.Adam(0.02), []
+    optimizer.build(weights)
 
     @tf.function
     def step() -> tuple[tf.Tensor, list[tf.Tensor]]:
         with tf.GradientTape() as tape:
             value = loss.compute_loss(teachers, students)
-        return value, tape.gradient(value, [weight.value for weight in weights])
+        gradients = tape.gradient(value, [weight.value for weight in weights])
+        optimizer.apply(gradients, weights)
+        return value, gradients
 
     for _ in range(25):
         value, gradients = step()
         assert all(np.abs(gradient).max() > 0 for gradient in gradients)
-        optimizer.apply(gradients, weights)
         values.append(float(value))
     assert values[-1] < 0.7 * values[0]
 

@@ -38,3 +38,17 @@ def test_what_is_refused():
     for wrong in (0, 1.5, True):
         with pytest.raises(ValueError, match="`rounds`"):
             Weighted(rounds=wrong)
+    # Settings that would have no effect.
+    with pytest.raises(ValueError, match=r"`weights`: expected None with fit='convex', which says how they are fitted. Received: \(1, 2\)"):
+        Weighted((1, 2), fit="convex")
+    with pytest.raises(ValueError, match=r"`weights`: expected None with rounds=9"):
+        Weighted((1, 2), rounds=9)
+    with pytest.raises(ValueError, match=r"`rounds`: only fit='greedy' has them. Received: rounds=9, fit='convex'"):
+        Weighted(fit="convex", rounds=9)
+
+
+@pytest.mark.parametrize("given", [{"fit": "convex"}, {"rounds": 7}])
+def test_fitted_weights_are_read_back(given):
+    found = Weighted(**given).learn(P, LABELS)
+    again = Weighted.from_config(found.get_config())
+    assert again.weights_of(3) == pytest.approx(found.weights_of(3)) and not again.fitted

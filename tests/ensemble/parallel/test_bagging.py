@@ -19,7 +19,7 @@ from kdfuse.measure.predict import predict
 from kdfuse.train import Train
 
 DIGITS = load("digits", labels=200)
-FAST = Train(epochs=1, learning_rate=0.01, seed=3, checkpoint=0)
+FAST = Train(epochs=1, optimizer="sgd", learning_rate=0.2, steps_per_execution=1, seed=3, checkpoint=0)
 
 
 @pytest.fixture(autouse=True)

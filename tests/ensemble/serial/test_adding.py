@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 from kdfuse.ensemble.serial.adding import Adding
+from kdfuse.graph.macs import count_macs
 
 A, B = np.random.default_rng(0).normal(size=(2, 5, 3)).astype("float32")
 
@@ -22,3 +23,8 @@ def test_it_is_saved(tmp_path):
     model.set_weights([np.eye(3), np.ones(3)])
     model.save(tmp_path / "m.keras")
     np.testing.assert_allclose(keras.models.load_model(tmp_path / "m.keras")([A, B]), A + B + 1, rtol=1e-5)
+
+
+def test_its_cost_is_known():
+    inputs = [keras.Input((3,)), keras.Input((2,))]
+    assert count_macs(keras.Model(inputs, Adding(3)(inputs))) == 2 * 3

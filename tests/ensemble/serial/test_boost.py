@@ -20,7 +20,7 @@ L = keras.layers
 DIGITS = load("digits", labels=300)
 X, Y, _ = DIGITS.train.head(10**6)
 X_TEST, Y_TEST, _ = DIGITS.test.head(300)
-FAST = Train(epochs=3, learning_rate=0.003, checkpoint=0)
+FAST = Train(epochs=3, optimizer="sgd", learning_rate=0.1, steps_per_execution=1, checkpoint=0)
 
 
 def members_of(boosted):

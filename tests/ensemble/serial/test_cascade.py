@@ -32,7 +32,8 @@ def net(units, seed=0, name="net"):
 
 @pytest.fixture(scope="module")
 def models():
-    return [Train(epochs=8, learning_rate=0.003)(net(units, name=f"units_{units}"), DIGITS)[0] for units in (6, 24, 160)]
+    training, rows = Train(epochs=8, learning_rate=0.003, checkpoint=0), DIGITS.with_splits(validation=None, test=None)
+    return [training.apply(net(units, name=f"units_{units}"), rows).model for units in (6, 24, 160)]
 
 
 def test_the_report_counts_what_was_run(models):
@@ -54,6 +55,15 @@ def test_the_report_counts_what_was_run(models):
     assert len(chosen) == 1 and chosen[0]["accuracy"] == pytest.approx(report["validation/accuracy"])
     assert [fingerprint(one) for one in models] == before
     assert cascade.output_shape == (None, 10)
+    # Calibration before and after: the members as they were given, and the whole as it is.
+    small, large, whole = report.tables["calibration"]
+    for row, given in ((small, report.rows()[1]), (large, report.rows()[2])):
+        assert row["log loss before"] == pytest.approx(given["test/log_loss"], rel=1e-3)
+        assert row["calibration error before"] == pytest.approx(given["test/ece"], rel=1e-2)
+        assert row["temperature"] != 1 and row["log loss after"] != row["log loss before"]
+    assert whole["log loss after"] == pytest.approx(report["test/log_loss"], rel=1e-3)
+    assert whole["calibration error after"] == pytest.approx(report["test/ece"], rel=1e-2)
+    assert "calibration" not in Cascade(thresholds=(0.5,), calibrate=False).apply([models[0], models[2]], DIGITS).tables
 
 
 def test_settings_change_what_is_asked(models):
@@ -132,7 +142,7 @@ def test_binary_and_several_outputs():
         return keras.Model(given, {"sign": L.Dense(1, "sigmoid", name="sign")(hidden), "which": L.Dense(3, name="which")(hidden)})
 
     data = Data(train=(x[:200], {k: v[:200] for k, v in labels.items()}), validation=(x[200:], {k: v[200:] for k, v in labels.items()}))
-    pair = [Train(epochs=15, learning_rate=0.01)(build(place, 6 + 30 * place), data)[0] for place in (0, 1)]
+    pair = [Train(epochs=15, learning_rate=0.01).apply(build(place, 6 + 30 * place), data).model for place in (0, 1)]
     cascade, report = Cascade(thresholds=(0.7,))(pair, data)
     made = cascade(x)
     assert made["sign"].shape == (300, 1) and made["which"].shape == (300, 3)

@@ -56,7 +56,7 @@ def test_training_leaves_what_is_frozen():
     made, _ = Train(epochs=1, learning_rate=0.1, checkpoint=0)(linked(Stage(first, DATA), Stage(net(seed=1), DATA), 2, frozen=True), DATA)
     for now, then in zip(made.get_layer("before_2").get_weights(), first.get_weights(), strict=True):
         np.testing.assert_array_equal(now, then)
-    assert np.abs(made.get_layer("adding_2_0").kernel).max() > 0
+    assert np.abs(made.get_layer("adding_2_0").weights[0]).max() > 0
 
 
 def two_outputs(seed, names="ab"):
@@ -68,9 +68,9 @@ def two_outputs(seed, names="ab"):
 def test_equal_outputs_hear_their_own_and_others_all():
     data = Data(train=(X, {"a": Y % 2, "b": Y}))
     made = linked(Stage(two_outputs(0), data), Stage(two_outputs(1), data), 2)
-    assert [made.get_layer(f"adding_2_{place}").kernel.shape for place in range(2)] == [(2, 2), (3, 3)]
+    assert [made.get_layer(f"adding_2_{place}").weights[0].shape for place in range(2)] == [(2, 2), (3, 3)]
     made = linked(Stage(two_outputs(0), data), Stage(net(), DATA), 2)
-    assert made.get_layer("adding_2_0").kernel.shape == (5, 3)
+    assert made.get_layer("adding_2_0").weights[0].shape == (5, 3)
 
 
 def test_a_dict_of_inputs_gets_the_name_that_it_lacks():

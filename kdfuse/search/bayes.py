@@ -1,0 +1,89 @@
+"""Bayesian search, with Optuna's samplers."""
+
+import warnings
+from typing import Any
+
+import optuna
+
+from kdfuse.search.search import Search, whole
+from kdfuse.search.session import Session
+from kdfuse.search.space import Float, Int
+from kdfuse.search.trial import Trial
+from kdfuse.settings import choose, settings
+
+DRAWS = 20
+"""Batches for each one wanted, before the search gives up on candidates within the limits."""
+
+
+@settings
+class BayesSearch(Search):
+    """Asks Optuna for candidates near those that did well.
+
+    Candidates are asked for in batches of one size, so that the same seed gives the same candidates whatever `n_jobs` is.
+
+    Attributes:
+        n_trials: candidates to train, at least 1.
+        batch: candidates asked for at once, at least 1.
+        sampler: `tpe` (Bergstra 2011, NeurIPS 24), `nsga2` (Deb 2002) for several objectives, or `auto`: the one that fits.
+        stop_hopeless: a trial that trains alone stops where its best validation accuracy so far is below the median of earlier ones at
+            that epoch.
+    """
+
+    n_trials: int = 40
+    batch: int = 8
+    sampler: str = "auto"
+    stop_hopeless: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        whole("n_trials", self.n_trials, 1)
+        whole("batch", self.batch, 1)
+        choose("sampler", self.sampler, ("auto", "tpe", "nsga2"))
+
+    def search(self, session: Session) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        study = optuna.create_study(directions=["maximize"] * len(session.goals.objectives), sampler=self._sampler(session))
+        asked: list[tuple[optuna.Trial, Trial]] = []
+        number = 0
+        while len(asked) < self.n_trials and number < DRAWS * self.n_trials and not session.over():
+            turn = []
+            for _ in range(min(self.batch, self.n_trials - len(asked))):
+                told = study.ask()
+                trial = session.open(session.choice.candidate(number, lambda name, told=told: suggest(told, name, session)))  # type: ignore[misc]
+                number += 1
+                if trial is None:
+                    study.tell(told, state=optuna.trial.TrialState.FAIL)
+                else:
+                    turn.append((told, trial))
+            session.advance([trial for _, trial in turn])
+            for told, trial in turn:
+                if trial.status in ("finished", "stopped") and session.goals.breaks(trial.metrics) is None:
+                    study.tell(told, session.goals.values(trial.metrics))
+                else:
+                    study.tell(told, state=optuna.trial.TrialState.FAIL)
+            asked += turn
+
+    def _sampler(self, session: Session) -> Any:
+        several = len(session.goals.objectives) > 1
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            if self.sampler == "nsga2" or (self.sampler == "auto" and several):
+                return optuna.samplers.NSGAIISampler(population_size=max(2, min(50, self.n_trials // 4)), seed=self.seed)
+            return optuna.samplers.TPESampler(seed=self.seed, n_startup_trials=min(10, max(1, self.n_trials // 4)))
+
+
+def suggest(told: optuna.Trial, name: str, session: Session) -> Any:
+    """A value for a setting, from Optuna.
+
+    Raises:
+        TypeError: the setting's part of the space is neither choices nor an `Int` or `Float`.
+    """
+    part = session.choice.space.parts[name]
+    if isinstance(part, Int):
+        return told.suggest_int(name, int(part.low), int(part.high), log=part.log, step=1 if part.log else part.step)
+    if isinstance(part, Float):
+        return told.suggest_float(name, part.low, part.high, log=part.log)
+    if not isinstance(part, tuple):
+        raise TypeError(f"`space`: Optuna has no form for {type(part).__name__} of {name!r}. Give a list, a kdfuse.Int or a kdfuse.Float.")
+    labels = session.choice.space.labels(name)
+    return labels[told.suggest_categorical(name, tuple(labels))]

@@ -1,0 +1,56 @@
+"""What is measured of a trial: quality on the validation split, size and cost. The test split is not read."""
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from kdfuse.data import Data
+from kdfuse.graph.heads import detect_head
+from kdfuse.graph.macs import count_macs
+from kdfuse.measure.latency import latency
+from kdfuse.measure.measure import parts_of, told
+from kdfuse.measure.predict import Pass, one_pass
+from kdfuse.measure.size import size
+from kdfuse.search.goals import Goals
+from kdfuse.splits import Split, join
+
+CHEAP = ("size/parameters", "size/nonzero")
+
+
+def structure(model: keras.Model, data: Data) -> dict[str, float]:
+    """Parameters and MACs, which training does not change."""
+    found = {"size/parameters": float(sum(int(np.prod(weight.shape)) for weight in model.weights))}
+    macs = count_macs(model, data.example(2))
+    return found if macs is None else {**found, "cost/macs": float(macs)}
+
+
+def judge(
+    model: keras.Model, data: Data, goals: Goals, head: Any = "auto", outputs: Any = None, known: dict[str, float] | None = None
+) -> dict[str, float]:
+    """The figures of a trial's model.
+
+    Args:
+        model: trained.
+        data: its validation split is run.
+        goals: sizes in bytes and latency are measured where they are among them.
+        head: declared head of the model.
+        outputs: what the model gives on the validation split, where that is known.
+        known: what `structure` gave, where it was asked.
+    """
+    found: dict[str, float] = {}
+    if data.validation is not None:
+        done = one_pass(model, data.validation) if outputs is None else _given(outputs, data.validation)
+        figures, _ = told(parts_of(model, done, data, detect_head(model, data.task, data.example(64), head)), data)
+        found = {f"validation/{name}": value for name, value in figures.items()}
+    found |= structure(model, data) if known is None else known
+    named = {*goals.objectives, *goals.limits}
+    found["size/nonzero"] = float(sum(int(np.count_nonzero(np.asarray(weight))) for weight in model.weights))
+    if any(name.startswith("size/") and name not in CHEAP for name in named):
+        found |= size(model)
+    return found | (latency(model, data.example(1)) if goals.timed else {})
+
+
+def _given(outputs: Any, split: Split) -> Pass:
+    _, targets, weights = join(list(split.batches(1024)))
+    return Pass(outputs, targets, weights, [None], "")

@@ -1,0 +1,236 @@
+"""A search that is going on: its trials, how they run, what is kept of them."""
+
+import collections
+import time
+from collections.abc import Callable, Iterable, Sequence
+from types import TracebackType
+from typing import Any
+
+import keras
+
+from kdfuse import recording
+from kdfuse.data import Data
+from kdfuse.export.keras_file import load_model, save_model
+from kdfuse.graph.fingerprint import leaf
+from kdfuse.home import write_atomic
+from kdfuse.keys import forget, run_key
+from kdfuse.report import Report, figure
+from kdfuse.search.candidate import Candidate, Choice
+from kdfuse.search.crew import outcomes
+from kdfuse.search.early import bar
+from kdfuse.search.goals import Goals, front
+from kdfuse.search.judge import structure
+from kdfuse.search.ledger import Ledger
+from kdfuse.search.progress import Progress
+from kdfuse.search.teams import Team, teams
+from kdfuse.search.trial import Trial
+from kdfuse.search.work import Job, Outcome, trains
+from kdfuse.settings import flatten
+
+BATCH = 8
+"""Trials that run alone before the bar is set anew below which the next ones stop."""
+
+
+class Session:
+    """The trials of one search.
+
+    Args:
+        choice: what there is to choose.
+        goals: what is wanted.
+        data: without a test split.
+        ledger: what is kept on disk.
+        progress: on the terminal.
+        n_jobs: trials at once, of those that run alone.
+        vectorized: whether trials may train together.
+        stop_hopeless: whether a trial stops below the median of those before it.
+        over: whether the time is up.
+    """
+
+    def __init__(
+        self, choice: Choice, goals: Goals, data: Data, ledger: Ledger, progress: Progress, *, n_jobs: int = 1, vectorized: bool = True,
+        stop_hopeless: bool = False, over: Callable[[], bool] = lambda: False,
+    ) -> None:  # fmt: skip
+        self.choice, self.goals, self.data, self.ledger, self.progress = choice, goals, data, ledger, progress
+        self.n_jobs, self.vectorized, self.stop_hopeless, self.over = n_jobs, vectorized, stop_hopeless, over
+        self.trials: list[Trial] = []
+        self.refused: collections.Counter[str] = collections.Counter()
+        self.resumed, self.begun = 0, time.monotonic()
+        self.best: list[float] = []
+        """The best value of the first objective after each trial that ended."""
+        self._teams: list[Team] = []
+        self._kept: set[int] = set()
+
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for trial in self.trials:
+            if trial.run is not None:
+                recording.finish(trial.run, "killed")
+                trial.run = None
+
+    def open(self, candidate: Candidate) -> Trial | None:
+        """A trial for a candidate; None where its structure is beyond the limits.
+
+        One that ended before the search was interrupted comes back as it ended. A builder that fails makes a failed trial.
+        """
+        trial = Trial(candidate)
+        kept = self.ledger.kept.get(candidate.number)
+        if kept is not None and self._comes_back(kept) and trial.restore(kept):
+            self.trials.append(trial)
+            self.resumed += 1
+            self._keep(trial)
+            self._count(trial)
+            return trial
+        try:
+            trial.built = candidate.model(self.data)
+            if not isinstance(trial.built, keras.Model):
+                raise TypeError(f"the builder gave {type(trial.built).__name__}, not a keras.Model.")
+            if trains(candidate.technique) is not None:
+                trial.structure = structure(trial.built, self.data)
+                why = self.goals.breaks(trial.structure)
+                if why is not None:
+                    known = figure(why)
+                    self.refused[known.title if known is not None else why] += 1
+                    return None
+            flat = flatten(candidate.technique, leaf=leaf)
+            trial.key = run_key(type(candidate.technique).__name__, flat, trial.built, self.data)
+        except Exception as error:
+            trial.error = f"{type(error).__name__}: {error}"
+        self.trials.append(trial)
+        trial.run = recording.begin(trial.name, type(candidate.technique).__name__, candidate.texts(), trial.key)
+        if trial.error:
+            self.end(trial)
+        return trial
+
+    def advance(self, trials: Iterable[Trial], until: int | None = None) -> None:
+        """Train the open ones among `trials`, to an epoch or to their end, and measure them on validation.
+
+        Args:
+            trials: opened by this session.
+            until: epochs; a trial that has more is then still open.
+        """
+        left = [trial for trial in trials if trial.status == "open"]
+        fresh = [trial for trial in left if trial.epochs is None and trial.built is not None]
+        if self.vectorized:
+            self._teams += teams(fresh, self.data, self.goals)
+        else:
+            for trial in fresh:
+                trial.alone = trial.alone or "vectorized=False"
+        together = {id(trial) for team in self._teams for trial in team.trials}
+        for team in self._teams:
+            if not self.over() or until is not None:
+                team.advance(until)
+                for trial in team.trials:
+                    self._told(trial, until)
+        self._teams = [team for team in self._teams if any(trial.status == "open" for trial in team.trials)]
+        alone = [trial for trial in left if id(trial) not in together]
+        for start in range(0, len(alone), BATCH if self.stop_hopeless else max(1, len(alone))):
+            if not self.over():
+                self._alone(alone[start : start + BATCH] if self.stop_hopeless else alone, until)
+
+    def end(self, trial: Trial, status: str = "finished") -> None:
+        """Close a trial: write it down, keep its model if it is on the front, end its run."""
+        trial.status = "failed" if trial.error else status  # type: ignore[assignment]
+        trial.built, trial.ended = None, time.monotonic() - self.begun
+        self._keep(trial)
+        self.ledger.put(trial.kept())
+        self._count(trial)
+        forget(trial.key)
+        run, trial.run = trial.run, None
+        if run is None:
+            return
+        run.tag({"kdfuse.trial": trial.status, **({"kdfuse.error": trial.error[:500]} if trial.error else {})})
+        if trial.status != "failed":
+            run.report = Report(run.technique, dict(run.settings), trial.metrics, trial.history, notes=trial.notes, seconds=trial.seconds,
+                                name=trial.name)  # fmt: skip
+        if trial.how.startswith("population"):
+            for epoch in range(trial.epochs or 0):
+                run.log({name: values[epoch] for name, values in trial.history.items() if epoch < len(values)}, step=epoch)
+        # The search's report has a table of trials in place of a child for each.
+        recording.finish(run, "failed" if trial.status == "failed" else "finished", child=False)
+
+    def fit(self) -> list[Trial]:
+        """The trials that finished and keep the limits."""
+        return [trial for trial in self.trials if trial.status == "finished" and self.goals.breaks(trial.metrics) is None]
+
+    def front(self) -> list[Trial]:
+        """The Pareto front of these, best in the first objective first."""
+        found = self.fit()
+        return [found[place] for place in front([self.goals.values(trial.metrics) for trial in found])]
+
+    def model(self, trial: Trial) -> keras.Model:
+        """The model of a trial on the front."""
+        return trial.model if trial.model is not None else load_model(self.ledger.model(trial.number))
+
+    def _alone(self, trials: Sequence[Trial], until: int | None) -> None:
+        before = [one.history for one in self.trials if one.status == "finished" and one.how == "alone"]
+        median = bar(before, 4) if self.stop_hopeless else None
+        jobs = []
+        for trial in trials:
+            candidate = trial.candidate
+            if self.n_jobs == 1 and trial.built is not None:
+                candidate = Candidate(candidate.number, candidate.params, candidate.technique, trial.built, {})
+            run = trial.run or recording.Run(trial.name, type(candidate.technique).__name__, candidate.texts(), trial.key)
+            jobs.append(Job(candidate, self.goals, run, until, median, grace=2))
+        for place, outcome in outcomes(jobs, self.data, self.n_jobs):
+            trial = trials[place]
+            self._take(trial, outcome)
+            self._told(trial, until, stopped=outcome.stopped)
+            if self.over():
+                break
+
+    def _take(self, trial: Trial, outcome: Outcome) -> None:
+        trial.metrics, trial.history, trial.notes, trial.error = outcome.metrics, outcome.history, outcome.notes, outcome.error
+        trial.seconds, trial.how, trial.built = trial.seconds + outcome.seconds, "alone", None
+        curves = outcome.history.get("train/loss")
+        trial.epochs = len(curves) if curves else None
+        trial.model = outcome.model
+        if isinstance(outcome.model, bytes):
+            write_atomic(self.ledger.model(trial.number), outcome.model)
+            trial.model = load_model(self.ledger.model(trial.number))
+
+    def _told(self, trial: Trial, until: int | None, stopped: bool = False) -> None:
+        """End a trial that has no epochs left; otherwise it stays open."""
+        if trial.status != "open":
+            return
+        if not trial.error:
+            try:
+                self.goals.values(trial.metrics)
+            except KeyError as error:
+                raise ValueError(f"`maximize`, `minimize` and `limits`: {error.args[0]}") from None
+        training = trains(trial.candidate.technique)
+        if trial.error or stopped or until is None or training is None or until >= training.epochs:
+            self.end(trial, "stopped" if stopped else "finished")
+        else:
+            trial.model = None
+
+    def _keep(self, trial: Trial) -> None:
+        """Keep the models of the front, and no others."""
+        if trial.status != "finished":
+            trial.model = None
+            self.ledger.drop(trial.number)
+            return
+        kept = {one.number for one in self.front()}
+        if trial.number in kept and trial.model is not None and not self.ledger.model(trial.number).exists():
+            save_model(trial.model, self.ledger.model(trial.number))
+        for one in self.trials:
+            if one.status == "finished" and one.number not in kept and (one is trial or one.number in self._kept):
+                one.model = None
+                self.ledger.drop(one.number)
+        self._kept = kept
+
+    def _comes_back(self, kept: dict[str, Any]) -> bool:
+        """Whether a trial that ended can be taken as it ended: its model is there, or it is not needed."""
+        needed = kept["status"] == "finished" and kept["number"] in self._front_of_kept()
+        return not needed or self.ledger.model(kept["number"]).exists()
+
+    def _front_of_kept(self) -> set[int]:
+        rows = [kept for kept in self.ledger.kept.values() if kept["status"] == "finished" and self.goals.breaks(kept["metrics"]) is None]
+        return {rows[place]["number"] for place in front([self.goals.values(kept["metrics"]) for kept in rows])}
+
+    def _count(self, trial: Trial) -> None:
+        found = [self.goals.values(one.metrics)[0] for one in self.fit()]
+        if found:
+            self.best.append(self.goals.signs[0] * max(found))
+        self.progress.step(self.best[-1] if self.best else None)

@@ -1,0 +1,144 @@
+"""Study: what a `SearchCV` has tried, kept by Optuna, and what it tries next."""
+
+import json
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import optuna
+
+from kdfuse.search.conditional import Conditional
+from kdfuse.search.space import Float, Int, seeded
+
+ATTRIBUTE = "kdfuse"
+STARTUP = 10
+"""Candidates drawn at random before a sampler learns from them."""
+
+
+class Study:
+    """Candidates of one search in an Optuna study.
+
+    Each batch is a function of the seed and of what the study holds, so that a resumed search goes on as an uninterrupted one.
+
+    Args:
+        space: where the candidates come from.
+        strategy: `random`, `grid` or `bayes`.
+        objectives: how many.
+        seed: of the draws.
+        points: of a range in a grid.
+        storage: an Optuna storage or its URL, such as `sqlite:///search.db`; None for memory.
+        name: of the study in the storage.
+
+    Raises:
+        ValueError: the study in the storage is of another search.
+    """
+
+    def __init__(
+        self,
+        space: Conditional,
+        strategy: str,
+        objectives: int,
+        *,
+        seed: int,
+        points: int = 3,
+        storage: Any = None,
+        name: str | None = None,
+    ) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.space, self.strategy, self.objectives, self.seed = space, strategy, objectives, seed
+        self.study = optuna.create_study(
+            storage=storage, study_name=name, load_if_exists=storage is not None, directions=["maximize"] * objectives
+        )
+        if len(self.study.directions) != objectives:
+            raise ValueError(f"`study_name`: {name!r} has {len(self.study.directions)} objectives, this search {objectives}. Give another.")
+        state = optuna.trial.TrialState  # what a process left that was killed: no sampler is to wait for it
+        for trial in self.study.get_trials(deepcopy=False, states=(state.RUNNING,)):
+            self.study.tell(trial.number, state=state.FAIL)
+        for _ in self.study.get_trials(deepcopy=False, states=(state.WAITING,)):
+            self.study.tell(self.study.ask(), state=state.FAIL)
+        self._seen = {space.mark(params) for params, _ in self.rows()}
+        self._queue: Iterator[dict[str, Any]] = iter(())
+        if strategy != "bayes":
+            self._queue = space.drawn(seed) if strategy == "random" else space.every(points)
+
+    def rows(self) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
+        """The candidates that were evaluated before, in order: params, and what each fold gave."""
+        kept = [trial.user_attrs[ATTRIBUTE] for trial in self.study.get_trials(deepcopy=False) if ATTRIBUTE in trial.user_attrs]
+        return [(self.space.values(one["params"]), one["folds"]) for one in map(json.loads, kept)]
+
+    def ask(self, count: int) -> list[tuple[optuna.Trial, dict[str, Any]]]:
+        """At most `count` candidates to evaluate next; none when the space was tried whole."""
+        if self.strategy != "bayes":
+            return [(self._noted(params), params) for params in self._next(count)]
+        self.study.sampler = self._sampler()
+        asked = [self.study.ask() for _ in range(count)]
+        return [(trial, self.space.params(lambda name, trial=trial: self._suggest(trial, name))) for trial in asked]  # type: ignore[misc]
+
+    def tell(self, trial: optuna.Trial, params: dict[str, Any], values: Sequence[float], folds: Sequence[dict[str, Any]]) -> None:
+        """Keep what became of a candidate. Values that are not finite count as a failure."""
+        kept = {"params": self.space.texts(params), "folds": [_plain(fold) for fold in folds]}
+        trial.set_user_attr(ATTRIBUTE, json.dumps(kept))
+        if all(value == value and abs(value) != float("inf") for value in values):
+            self.study.tell(trial, list(map(float, values)))
+        else:
+            self.failed(trial)
+
+    def failed(self, trial: optuna.Trial) -> None:
+        """A candidate that could not be evaluated."""
+        self.study.tell(trial, state=optuna.trial.TrialState.FAIL)
+
+    def _next(self, count: int) -> Iterator[dict[str, Any]]:
+        while count:
+            params = next(self._queue, None)
+            if params is None:
+                return
+            if self.space.mark(params) not in self._seen:
+                count -= 1
+                yield params
+
+    def _noted(self, params: dict[str, Any]) -> optuna.Trial:
+        """A trial of given params, so that Optuna's samplers and pictures know them."""
+        told = {
+            name: value for name, value in self.space.texts(params).items() if isinstance(self.space.space.parts[name], tuple | Int | Float)
+        }
+        self.study.enqueue_trial(told)
+        trial = self.study.ask()
+        for name in told:
+            self._suggest(trial, name)
+        return trial
+
+    def _suggest(self, trial: optuna.Trial, name: str) -> Any:
+        part = self.space.space.parts[name]
+        if isinstance(part, Int):
+            return trial.suggest_int(name, int(part.low), int(part.high), log=part.log, step=1 if part.log else part.step)
+        if isinstance(part, Float):
+            return trial.suggest_float(name, float(part.low), float(part.high), log=part.log)
+        if isinstance(part, tuple):
+            labels = self.space.space.labels(name)
+            return labels[trial.suggest_categorical(name, tuple(labels))]
+        if not hasattr(part, "ppf"):
+            raise TypeError(
+                f"`space`: Optuna has no form for {type(part).__name__} of {name!r}. Give a list, a kdfuse.Int or a kdfuse.Float."
+            )
+        value = part.ppf(trial.suggest_float(name, 0.0, 1.0))  # a distribution of scipy, by its quantiles
+        return value.item() if hasattr(value, "item") else value
+
+    def _sampler(self) -> Any:
+        done = len(self.study.get_trials(deepcopy=False))
+        seed = int(seeded(self.seed, done).randint(2**31 - 1))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            if self.objectives > 1:
+                return optuna.samplers.NSGAIISampler(population_size=STARTUP, seed=seed)
+            return optuna.samplers.TPESampler(n_startup_trials=STARTUP, constant_liar=True, seed=seed)
+
+
+def _plain(fold: dict[str, Any]) -> dict[str, Any]:
+    """What `json` can write of a fold."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {str(key): plain(item) for key, item in value.items()}
+        return value.item() if hasattr(value, "item") else value if isinstance(value, bool | int | float | str | None) else repr(value)
+
+    return {name: plain(value) for name, value in fold.items()}

@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+
+import kdfuse as kf
+
+RATES = [0.03, 0.01, 0.003, 1e-6]
+
+
+@pytest.fixture(scope="module")
+def halved(data):
+    """Four candidates, of which one is left after two rungs; a network of another kind, that trains alone, among them."""
+    space = {"training__learning_rate": RATES, "training__decay": ["cosine"], "build__units": [12]}
+    return kf.HalvingSearch(kf.Train(batch_size=64), space, max_epochs=4, eta=2, refit=False)(kf.models.mlp, data)
+
+
+def test_one_in_eta_survives_each_rung(halved):
+    _, report = halved
+    assert sorted(row["epochs"] for row in report.tables["trials"]) == [1, 1, 2, 4]
+    assert [row["status"] for row in report.tables["trials"]] == ["finished", "stopped", "stopped", "stopped"]
+    assert report.metrics["search/epochs"] == 8
+
+
+def test_the_winner_was_trained_as_it_would_have_been_alone(halved, data):
+    best, report = halved
+    rate = report.tables["trials"][0]["training__learning_rate"]
+    training = kf.Train(epochs=4, batch_size=64, learning_rate=rate, decay="cosine")
+    model, _ = training(kf.models.mlp(data, units=12), data)
+    np.testing.assert_allclose(np.asarray(best(data.test.x)), np.asarray(model(data.test.x)), atol=1e-4)
+
+
+def test_survivors_that_train_alone_go_on_from_their_checkpoint(data):
+    space = {"training__learning_rate": [0.03, 1e-6]}
+    search = kf.HalvingSearch(kf.Train(batch_size=64, decay="cosine"), space, max_epochs=2, eta=2, refit=True, vectorized=False)
+    best, report = search(kf.models.mlp, data)
+    rows = report.tables["trials"]
+    assert [(row["epochs"], row["how"]) for row in rows] == [(2, "alone"), (1, "alone")]
+    # From its checkpoint or from the start: the refit gives the very same model.
+    assert report.tables["front"][0]["test/log_loss"] == pytest.approx(report.metrics["test/log_loss"], rel=1e-5)
+    assert [child.technique for child in report.children] == ["Train"]
+    assert best.count_params() > 0
+
+
+def test_brackets_of_hyperband_are_those_of_the_paper():
+    search = kf.HalvingSearch(kf.Train(), {"learning_rate": [0.1]}, max_epochs=81, eta=3, hyperband=True)
+    assert search.brackets() == [(81, 1), (34, 3), (15, 9), (8, 27), (5, 81)]  # Li 2018, table 1
+    assert kf.HalvingSearch(kf.Train(), {"learning_rate": [0.1]}, max_epochs=27).brackets() == [(27, 1)]
+    assert kf.HalvingSearch(kf.Train(), {"learning_rate": [0.1]}, max_epochs=27, min_epochs=3, n_trials=5).brackets() == [(5, 3)]
+
+
+def test_hyperband_runs_its_brackets(data):
+    search = kf.HalvingSearch(kf.Train(), {"training__learning_rate": kf.Float(1e-4, 1e-1, log=True)}, max_epochs=2, eta=2, hyperband=True)
+    _, report = search(kf.models.mlp, data)
+    assert sorted(row["epochs"] for row in report.tables["trials"]) == [1, 2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"max_epochs": 0}, "`max_epochs`"),
+        ({"eta": 1}, "`eta`"),
+        ({"min_epochs": 9, "max_epochs": 3}, "`min_epochs`"),
+        ({"hyperband": True, "n_trials": 3}, "`n_trials`"),
+    ],
+)
+def test_bad_settings_say_what_is_wrong(settings, said):
+    with pytest.raises(ValueError, match=said):
+        kf.HalvingSearch(kf.Train(), {"learning_rate": [0.1]}, **settings)
+
+
+def test_what_halving_cannot_do_is_told_before_training(data):
+    with pytest.raises(TypeError, match="Use RandomSearch"):
+        kf.HalvingSearch(kf.Shrink(), {"keep": [0.5]})(kf.models.mlp, data)
+    with pytest.raises(ValueError, match="what halving decides"):
+        kf.HalvingSearch(kf.Train(), {"training__epochs": [1, 2]})(kf.models.mlp, data)

@@ -1,0 +1,61 @@
+import keras
+import pytest
+
+import kdfuse as kf
+from kdfuse.search.candidate import Choice
+from kdfuse.search.goals import make_goals
+from kdfuse.search.teams import teams
+from kdfuse.search.trial import Trial
+
+
+def opened(data, technique, space, build=kf.models.mlp, count=3):
+    choice = Choice(technique, space, build)
+    trials = [Trial(choice.from_values(place, values)) for place, values in zip(range(count), choice.space.grid(3), strict=False)]
+    for trial in trials:
+        trial.built = trial.candidate.model(data)
+    return trials
+
+
+def test_dense_networks_train_as_a_team_and_are_judged(data):
+    trials = opened(data, kf.Train(epochs=3), {"build__units": [4, 8, 16]})
+    (team,) = teams(trials, data, make_goals("accuracy", None, None, data))
+    team.advance(1)
+    assert [(trial.epochs, len(trial.history["train/loss"]), trial.how) for trial in trials] == [(1, 1, "population of 3")] * 3
+    first = [trial.metrics["validation/accuracy"] for trial in trials]
+    trials[0].status = "stopped"
+    team.advance(None)
+    assert [trial.epochs for trial in trials] == [1, 3, 3] and trials[0].metrics["validation/accuracy"] == first[0]
+    found = kf.evaluate(trials[2].model, data)
+    assert found["accuracy"] == pytest.approx(trials[2].metrics["validation/accuracy"])
+    assert found.metrics["cost/macs"] == trials[2].metrics["cost/macs"]
+    assert trials[2].seconds > 0
+
+
+def test_a_model_of_the_user_is_copied(data):
+    model = kf.models.mlp(data, units=(4,))
+    before = model.get_weights()
+    trials = opened(data, kf.Train(epochs=1), {"learning_rate": [0.1, 0.01]}, model, count=2)
+    (team,) = teams(trials, data, make_goals("accuracy", None, None, data))
+    team.advance(None)
+    assert all((old == new).all() for old, new in zip(before, model.get_weights(), strict=True))
+    assert trials[0].model is not model and not any(one is model for one in team.models)
+
+
+def test_what_trains_alone_says_why(data):
+    goals = make_goals("accuracy", None, None, data)
+    (conv,) = opened(data, kf.Train(), {"build__filters": [2]}, kf.models.convnet, count=1)
+    (taught,) = opened(data, kf.Distill(kf.models.mlp(data)), {"label_weight": [0.5]}, count=1)
+    assert list(teams([conv, taught], data, goals)) == []
+    assert "Conv2D" in conv.alone and taught.alone == "Distill is not Train"
+
+
+def test_different_numbers_of_epochs_are_different_teams(data):
+    trials = opened(data, kf.Train(), {"epochs": [1, 2, 2]})
+    assert [len(team.trials) for team in teams(trials, data, make_goals(None, None, None, data))] == [1, 2]
+
+
+def test_what_diverges_has_failed(data):
+    trials = opened(data, kf.Train(epochs=1, optimizer=keras.optimizers.SGD()), {"learning_rate": [1e30]}, count=1)
+    (team,) = teams(trials, data, make_goals(None, None, None, data))
+    team.advance(None)
+    assert "not finite" in trials[0].error
