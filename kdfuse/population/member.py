@@ -42,7 +42,12 @@ class Member:
                 if view is not None:
                     view[...] = np.asarray(variable)
         norms = [layer.norm for layer in plan.hidden]
+        self.begin(0)
         self.moving = [None if norm is None else [np.array(norm.moving_mean), np.array(norm.moving_variance)] for norm in norms]
+
+    def begin(self, epoch: int) -> None:
+        """Make the draws of dropout those of an epoch, whatever was drawn before."""
+        self._draws = np.random.Generator(np.random.SFC64([self.seed, epoch]))
 
     def step(self, x: np.ndarray, rows: np.ndarray, target: Target, shares: np.ndarray, rule: Rule, rate: np.float32, count: int) -> float:
         """One step on some rows; the loss before it, the penalty included.
@@ -56,8 +61,7 @@ class Member:
             rate: the learning rate.
             count: of steps, from 1.
         """
-        draws = np.random.default_rng([self.seed, count]) if self._drops else None
-        kept, logits = self._forward(x, draws)
+        kept, logits = self._forward(x, self._draws)
         values, gradient = target.at(rows, logits)
         loss = float(np.dot(values, shares))
         gradient *= shares[:, None]
@@ -92,10 +96,6 @@ class Member:
             if moving is not None:
                 layer.norm.moving_mean.assign(moving[0])
                 layer.norm.moving_variance.assign(moving[1])
-
-    @property
-    def _drops(self) -> bool:
-        return bool(self.plan.input_rate or any(layer.rate for layer in self.plan.hidden))
 
     def _holders(self, layer: Any) -> tuple[Any, Any, Any]:
         """The Keras variables of a layer's kernel, its bias or offset, its scale."""
@@ -170,7 +170,7 @@ def _through_norm(gradient: np.ndarray, scale: np.ndarray, factor: np.ndarray, n
 def _mask(draws: Any, shape: tuple[int, ...], rate: float) -> np.ndarray:
     """What dropout multiplies with."""
     kept = np.float32(1 - rate)
-    return (draws.random(shape, dtype="float32") < kept) / kept  # type: ignore[no-any-return]
+    return (draws.random(shape, dtype="float32") < kept) * (1 / kept)  # type: ignore[no-any-return]
 
 
 def _views(vector: np.ndarray, shapes: list[list[tuple[int, ...] | None]]) -> list[tuple[Any, Any, Any]]:

@@ -105,6 +105,8 @@ def _hidden(group: list[Any]) -> Hidden | str:
         if isinstance(layer, layers.BatchNormalization):
             if norm is not None or act is not None or rate:
                 return f"{name} does not directly follow a linear dense layer"
+            if dense.use_bias:
+                return f"{name} follows a dense layer with a bias, which it cancels: give that layer use_bias=False"
             norm = layer
         elif isinstance(layer, layers.Dropout):
             if rate:
@@ -131,10 +133,10 @@ def _slope(act: Any) -> Slope | str:
         return LeakyRelu(negative_slope=float(act.negative_slope))
     if isinstance(act, layers.ELU):
         return Elu(alpha=float(act.alpha))
-    told = keras.activations.serialize(act.activation)
-    if told not in SLOPES:
-        return f"layer {act.name!r} has the activation {told!r}"
-    return SLOPES[told]()
+    name = str(getattr(act.activation, "__name__", type(act.activation).__name__))
+    if name not in SLOPES or act.activation is not getattr(keras.activations, name, None):
+        return f"layer {act.name!r} has the activation {name!r}"
+    return SLOPES[name]()
 
 
 def _refused(layer: Any, before: Any) -> str | None:

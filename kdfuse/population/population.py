@@ -1,5 +1,6 @@
 """Population: small dense networks of different widths, depths and settings, trained side by side without TensorFlow."""
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -10,6 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from kdfuse.arrays import leaves
 from kdfuse.data import Data
+from kdfuse.fitting.checkpoint import State
 from kdfuse.fitting.decay import Plateau, make_decay
 from kdfuse.fitting.optimizers import base_rate, make_optimizer
 from kdfuse.population.fit import DEFAULTS
@@ -22,7 +24,7 @@ from kdfuse.train import Train
 
 LARGE = 2_000_000
 """Parameters from which TensorFlow is as fast."""
-THREADS = 2
+THREADS = os.cpu_count() or 1
 
 
 def why_not(model: keras.Model, training: Any, data: Data) -> str | None:
@@ -41,7 +43,10 @@ def why_not(model: keras.Model, training: Any, data: Data) -> str | None:
             return f"the training has `{name}`"
     if isinstance(make_decay(training.decay), Plateau):
         return "the decay watches each model's own curve"
-    reason = why_no_rule(make_optimizer(training.optimizer, base_rate(training.optimizer, training.learning_rate)))
+    rate = base_rate(training.optimizer, training.learning_rate)
+    if not isinstance(rate, float):
+        return "the optimizer has a schedule of its own"
+    reason = why_no_rule(make_optimizer(training.optimizer, rate))
     if reason is not None:
         return reason
     if not isinstance(data.train, ArraySplit) or data.train.views != 1 or len(list(leaves(data.train.x))) != 1:
@@ -51,6 +56,8 @@ def why_not(model: keras.Model, training: Any, data: Data) -> str | None:
     plan = read(model)
     if isinstance(plan, str):
         return plan
+    if tuple(model.inputs[0].shape[1:]) != np.asarray(next(leaves(data.train.x))[1]).shape[1:]:
+        return "its input is not of the shape of the rows"
     if model.count_params() > LARGE:
         return f"it has more than {LARGE:,} parameters"
     return why_no_target(training.objective(model, data)["loss"], plan.activation)
@@ -76,7 +83,7 @@ class Population:
         self.curves: list[dict[str, list[float]]] = [{"train/loss": []} for _ in models]
         self._x = _rows(split.x)
         weights = split.sample_weight
-        self._weights = None if weights is None else np.asarray(next(leaves(weights))[1], "float32")
+        self._weights = None if weights is None else np.asarray(next(leaves(weights))[1], "float32").reshape(-1)
         self._places = list(range(len(models)))
         self._members = [_Course(model, training, data) for model, training in zip(models, trainings, strict=True)]
 
@@ -98,6 +105,36 @@ class Population:
         self._members = [self._members[place] for place in places]
         self.curves = [self.curves[place] for place in places]
 
+    def state(self) -> State:
+        """All that a population of the same models, trainings and data needs to go on exactly."""
+        kept = {f"member-{place}": one.arrays() for place, one in enumerate(self._members)}
+        return State(
+            {"epoch": self.epoch, "curves": self.curves}, {name: [array.copy() for array in arrays] for name, arrays in kept.items()}
+        )
+
+    def restore(self, state: State) -> None:
+        """Go on from a state.
+
+        Raises:
+            ValueError: it is that of other members.
+        """
+        own = [one.arrays() for one in self._members]
+        given = [state.arrays.get(f"member-{place}", []) for place in range(len(own))]
+        if len(state.arrays) != len(own) or [[one.shape for one in arrays] for arrays in own] != [
+            [one.shape for one in arrays] for arrays in given
+        ]:
+            raise ValueError(
+                "`state`: expected that of a population of the same members. Received: one of other members. Make the population of "
+                "the models and trainings that the state was taken from, and `keep` the same of them."
+            )
+        for mine, theirs in zip(own, given, strict=True):
+            for array, value in zip(mine, theirs, strict=True):
+                array[...] = value
+        self.epoch, self.curves = (
+            int(state.meta["epoch"]),
+            [{name: list(curve) for name, curve in one.items()} for one in state.meta["curves"]],
+        )
+
     def write(self) -> None:
         """Give each member's model its weights."""
         for one in self._members:
@@ -113,32 +150,40 @@ class _Course:
         self.training, self.member = training, Member(plan, training.l2, training.seed)
         optimizer = make_optimizer(training.optimizer, base_rate(training.optimizer, training.learning_rate))
         self.rule = make_rule(optimizer, self.member.weights.size)
+        self.rates = np.zeros(0, "float32")
         loss: Any = training.objective(model, data)["loss"]
         self.target = Target(loss, plan.activation, next(leaves(data.train.targets()))[1], int(plan.head.units))
+
+    def arrays(self) -> list[np.ndarray]:
+        """What changes from step to step."""
+        moving = [array for pair in self.member.moving if pair is not None for array in pair]
+        return [self.member.weights, *moving, *self.rule.moments]
 
     def advance(self, first: int, epochs: int, x: np.ndarray, weights: np.ndarray | None) -> list[float]:
         """Train from epoch `first` on; the mean loss of each epoch."""
         count, size = len(x), self.training.batch_size
         steps = -(-count // size)
-        rates = _rates(self.training, first * steps, epochs * steps, steps)
-        losses, at = [], 0
+        if len(self.rates) < (first + epochs) * steps:  # at once: how a vector is cut shows in the last bit of its cosines
+            self.rates = _rates(self.training, max(self.training.epochs, first + epochs) * steps, steps)
+        losses, at = [], first * steps
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # what diverges is told by its outputs
             for epoch in range(first, first + epochs):
+                self.member.begin(epoch)
                 order = np.random.default_rng([self.training.seed, epoch]).permutation(count)
                 total = 0.0
                 for start in range(0, count, size):
                     rows = order[start : start + size]
                     shares = np.full(len(rows), 1 / len(rows), "float32") if weights is None else weights[rows] / np.float32(len(rows))
-                    total += len(rows) * self.member.step(x[rows], rows, self.target, shares, self.rule, rates[at], first * steps + at + 1)
+                    total += len(rows) * self.member.step(x[rows], rows, self.target, shares, self.rule, self.rates[at], at + 1)
                     at += 1
                 losses.append(total / count)
         return losses
 
 
-def _rates(training: Train, first: int, count: int, steps: int) -> np.ndarray:
+def _rates(training: Train, count: int, steps: int) -> np.ndarray:
     """The learning rate at each step, float32, as a run of `Train` has it."""
     rate = np.float32(base_rate(training.optimizer, training.learning_rate))
-    at = keras.ops.cast(np.arange(first, first + count), "float32") / steps
+    at = keras.ops.cast(np.arange(count), "float32") / steps
     return np.asarray(rate * make_decay(training.decay).at_epoch(at, training.epochs, steps)).astype("float32")
 
 

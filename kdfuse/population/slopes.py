@@ -67,10 +67,12 @@ class LeakyRelu(Slope):
     name = "leaky_relu"
 
     def value(self, z: np.ndarray) -> np.ndarray:
-        return np.where(z > 0, z, np.float32(self.negative_slope) * z)  # type: ignore[no-any-return]
+        below = np.float32(self.negative_slope) * z
+        return np.maximum(z, below) if 0 <= self.negative_slope <= 1 else np.where(z > 0, z, below)  # type: ignore[no-any-return]
 
     def times(self, gradient: np.ndarray, z: np.ndarray, value: np.ndarray) -> np.ndarray:
-        return gradient * np.where(z > 0, np.float32(1), np.float32(self.negative_slope))  # type: ignore[no-any-return]
+        share = np.float32(self.negative_slope)
+        return gradient * ((z > 0) * (1 - share) + share)  # type: ignore[no-any-return]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -59,3 +59,16 @@ def skipped():
 )
 def test_what_is_no_chain_of_dense_layers_says_why(make, said):
     assert said in read(make())
+
+
+def gelu(z):
+    return z
+
+
+@pytest.mark.parametrize("activation", [gelu, lambda z: z, "mish"])
+def test_a_function_that_only_bears_the_name_is_not_taken_for_it(activation):
+    assert "has the activation" in read(net(layers.Dense(4, activation), layers.Dense(2)))
+
+
+def test_a_bias_before_batch_normalization_is_refused():
+    assert "use_bias=False" in read(net(layers.Dense(4), layers.BatchNormalization(), layers.Dense(2)))

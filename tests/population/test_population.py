@@ -1,7 +1,10 @@
+import keras
 import numpy as np
 import pytest
 
 import kdfuse as kf
+from kdfuse.fitting.checkpoint import read as read_state
+from kdfuse.fitting.checkpoint import write as write_state
 from kdfuse.population.population import LARGE, Population, why_not
 from kdfuse.train import Train
 
@@ -21,6 +24,12 @@ def data():
     digits = kf.datasets.load("digits")
     weights = np.linspace(0.5, 1.5, ROWS).astype("float32")
     return kf.Data((digits.train.x[:ROWS], digits.train.y[:ROWS], weights), (digits.validation.x, digits.validation.y))
+
+
+@pytest.fixture(scope="module")
+def few():
+    digits = kf.datasets.load("digits")
+    return kf.Data((digits.train.x[:100], digits.train.y[:100]), (digits.validation.x, digits.validation.y))
 
 
 @pytest.fixture(scope="module")
@@ -120,3 +129,43 @@ def test_a_training_that_has_more_says_what(models, data, training, said):
 def test_models_and_data_that_do_not_fit_say_why(data):
     assert "neither dense" in why_not(kf.models.convnet(data, layers=1, filters=2), Train(), data)
     assert f"{LARGE:,}" in why_not(kf.models.mlp(data, units=(1200, 1600)), Train(), data)
+
+
+def test_a_schedule_and_rows_of_another_shape_are_refused(few):
+    model = kf.models.mlp(few, units=(4,))
+    scheduled = Train(optimizer=keras.optimizers.SGD(keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.9)))
+    assert "schedule" in why_not(model, scheduled, few)
+    flat = keras.Sequential([keras.Input((64,)), keras.layers.Dense(10)])
+    assert "shape" in why_not(flat, Train(), few)
+
+
+def test_weights_in_a_column_are_those_in_a_row(few):
+    x, y, _ = few.train.head(100)
+    weights, model = np.linspace(0.5, 1.5, 100), kf.models.mlp(few, units=(4,))
+    found = []
+    for given in (weights, weights[:, None]):
+        own = kf.Data((x, y, given), few.validation)
+        population = Population([Train().private(model, own)], [Train()], own)
+        population.advance(1)
+        found.append(population.outputs(own.validation))
+    assert np.array_equal(*found)
+
+
+def test_a_state_goes_on_exactly(few, tmp_path):
+    trainings = [Train(epochs=3), Train(epochs=3, optimizer="sgd", learning_rate=0.1, decay="cosine")]
+
+    def begin():
+        models = [kf.models.mlp(few, units=(8,), dropout=0.4, batch_norm=True, seed=seed) for seed in (1, 2)]
+        return Population(models, trainings, few)
+
+    whole, killed, again = begin(), begin(), begin()
+    whole.advance(3)
+    killed.advance(1)
+    write_state(tmp_path / "state", killed.state())
+    again.restore(read_state(tmp_path / "state"))
+    again.advance(2)
+    assert np.array_equal(again.outputs(few.validation), whole.outputs(few.validation))
+    assert again.curves == whole.curves and again.epoch == 3
+    again.keep([1])
+    with pytest.raises(ValueError, match="other members"):
+        again.restore(killed.state())
