@@ -2,7 +2,7 @@
 
 The teacher is asked once for all trials. Optuna proposes settings near those that did well; trials that fall behind stop early. Prints
 the trials and the winner beside the teacher and the same student without one, and logs every trial to MLflow; `kdfuse ui` shows
-them. Takes about four minutes on two CPU cores; a killed search goes on where it stopped.
+them. A killed search goes on where it stopped.
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """Search the structure of a network: dense or convolutional, how many layers, how wide, under a limit of parameters. Digits.
 
-Successive halving tries 27 candidates for a few epochs and trains the best of them on; small dense networks among them train as one
-batched computation. Prints the best trials, the front of accuracy against MACs and the winner beside a network made by hand, and logs every
-trial to MLflow; `kdfuse ui` shows them. Takes about three minutes on two CPU cores; a killed search goes on where it stopped.
+Successive halving tries 27 candidates for a few epochs and trains the best of them on; small dense networks among them train side by side
+without TensorFlow. Prints the best trials, the front of accuracy against MACs and the winner beside a network made by hand, and logs
+every trial to MLflow; `kdfuse ui` shows them. A killed search goes on where it stopped.
 """
 
 import argparse

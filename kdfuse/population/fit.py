@@ -28,6 +28,21 @@ def why_not(models: Sequence[keras.Model], data: Data, training: Any) -> str | N
         data: for all of them.
         training: how to fit each.
     """
+    reason = why_not_fitted(training, data)
+    if reason is not None:
+        return reason
+    optimizer = make_optimizer(training.optimizer, base_rate(training.optimizer, training.learning_rate))
+    if type(optimizer).__name__ not in BY_ELEMENT or any(
+        getattr(optimizer, name, None) for name in ("clipnorm", "global_clipnorm", "use_ema")
+    ):
+        return f"the optimizer {type(optimizer).__name__} looks at more than a weight's own gradient"
+    if not isinstance(training.objective(models[0], data)["loss"], keras.losses.Loss):
+        return "the loss is no keras.losses.Loss"
+    return why_not_stacked(models)
+
+
+def why_not_fitted(training: Any, data: Data) -> str | None:
+    """Why a training or its data are more than several models at once can have, as the end of a sentence; None where they are not."""
     if not isinstance(training, Train):
         return f"the training is {type(training).__name__}, not Train"
     plain = Train()
@@ -36,18 +51,9 @@ def why_not(models: Sequence[keras.Model], data: Data, training: Any) -> str | N
             return f"the training has `{name}`"
     if isinstance(make_decay(training.decay), Plateau):
         return "the decay watches each model's own curve"
-    optimizer = make_optimizer(training.optimizer, base_rate(training.optimizer, training.learning_rate))
-    if type(optimizer).__name__ not in BY_ELEMENT or any(
-        getattr(optimizer, name, None) for name in ("clipnorm", "global_clipnorm", "use_ema")
-    ):
-        return f"the optimizer {type(optimizer).__name__} looks at more than a weight's own gradient"
     if not isinstance(data.train, ArraySplit) or data.train.views != 1 or len(list(leaves(data.train.x))) != 1:
         return "the training rows are no single array"
-    if isinstance(data.task, dict | list | tuple):
-        return "there are several outputs"
-    if not isinstance(training.objective(models[0], data)["loss"], keras.losses.Loss):
-        return "the loss is no keras.losses.Loss"
-    return why_not_stacked(models)
+    return "there are several outputs" if isinstance(data.task, dict | list | tuple) else None
 
 
 def fit_together(

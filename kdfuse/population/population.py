@@ -12,9 +12,9 @@ from threadpoolctl import threadpool_limits
 from kdfuse.arrays import leaves
 from kdfuse.data import Data
 from kdfuse.fitting.checkpoint import State
-from kdfuse.fitting.decay import Plateau, make_decay
+from kdfuse.fitting.decay import make_decay
 from kdfuse.fitting.optimizers import base_rate, make_optimizer
-from kdfuse.population.fit import DEFAULTS
+from kdfuse.population.fit import why_not_fitted
 from kdfuse.population.member import Member
 from kdfuse.population.plan import Plan, read
 from kdfuse.population.rules import make_rule, why_no_rule
@@ -35,28 +35,19 @@ def why_not(model: keras.Model, training: Any, data: Data) -> str | None:
         training: how it would be fitted.
         data: what it is trained on.
     """
-    if not isinstance(training, Train):
-        return f"the training is {type(training).__name__}, not Train"
-    plain = Train()
-    for name in DEFAULTS:
-        if getattr(training, name) != getattr(plain, name):
-            return f"the training has `{name}`"
-    if isinstance(make_decay(training.decay), Plateau):
-        return "the decay watches each model's own curve"
+    reason = why_not_fitted(training, data)
+    if reason is not None:
+        return reason
     rate = base_rate(training.optimizer, training.learning_rate)
     if not isinstance(rate, float):
         return "the optimizer has a schedule of its own"
     reason = why_no_rule(make_optimizer(training.optimizer, rate))
     if reason is not None:
         return reason
-    if not isinstance(data.train, ArraySplit) or data.train.views != 1 or len(list(leaves(data.train.x))) != 1:
-        return "the training rows are no single array"
-    if isinstance(data.task, dict | list | tuple):
-        return "there are several outputs"
     plan = read(model)
     if isinstance(plan, str):
         return plan
-    if tuple(model.inputs[0].shape[1:]) != np.asarray(next(leaves(data.train.x))[1]).shape[1:]:
+    if tuple(model.inputs[0].shape[1:]) != tuple(next(leaves(data.example(1)))[1].shape[1:]):
         return "its input is not of the shape of the rows"
     if model.count_params() > LARGE:
         return f"it has more than {LARGE:,} parameters"

@@ -7,7 +7,7 @@ import optuna
 
 from kdfuse.search.search import Search, whole
 from kdfuse.search.session import Session
-from kdfuse.search.space import Float, Int
+from kdfuse.search.suggest import suggest
 from kdfuse.search.trial import Trial
 from kdfuse.settings import choose, settings
 
@@ -49,7 +49,7 @@ class BayesSearch(Search):
             turn = []
             for _ in range(min(self.batch, self.n_trials - len(asked))):
                 told = study.ask()
-                trial = session.open(session.choice.candidate(number, lambda name, told=told: suggest(told, name, session)))  # type: ignore[misc]
+                trial = session.open(session.choice.candidate(number, lambda name, told=told: suggest(told, name, session.choice.space)))  # type: ignore[misc]
                 number += 1
                 if trial is None:
                     study.tell(told, state=optuna.trial.TrialState.FAIL)
@@ -70,20 +70,3 @@ class BayesSearch(Search):
             if self.sampler == "nsga2" or (self.sampler == "auto" and several):
                 return optuna.samplers.NSGAIISampler(population_size=max(2, min(50, self.n_trials // 4)), seed=self.seed)
             return optuna.samplers.TPESampler(seed=self.seed, n_startup_trials=min(10, max(1, self.n_trials // 4)))
-
-
-def suggest(told: optuna.Trial, name: str, session: Session) -> Any:
-    """A value for a setting, from Optuna.
-
-    Raises:
-        TypeError: the setting's part of the space is neither choices nor an `Int` or `Float`.
-    """
-    part = session.choice.space.parts[name]
-    if isinstance(part, Int):
-        return told.suggest_int(name, int(part.low), int(part.high), log=part.log, step=1 if part.log else part.step)
-    if isinstance(part, Float):
-        return told.suggest_float(name, part.low, part.high, log=part.log)
-    if not isinstance(part, tuple):
-        raise TypeError(f"`space`: Optuna has no form for {type(part).__name__} of {name!r}. Give a list, a kdfuse.Int or a kdfuse.Float.")
-    labels = session.choice.space.labels(name)
-    return labels[told.suggest_categorical(name, tuple(labels))]

@@ -15,11 +15,11 @@ import joblib
 from kdfuse import recording
 from kdfuse.data import Data
 from kdfuse.search.work import Job, Outcome, as_bytes, work
+from kdfuse.search.workers import ONE_THREAD, check_backend
 
 ATTEMPTS = 2
 """How often a trial is tried again whose worker was lost."""
 LOST = ("TerminatedWorkerError", "BrokenProcessPool", "KilledWorker", "WorkerCrashedError")
-THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
 
 def check_jobs(n_jobs: int) -> None:
@@ -30,10 +30,7 @@ def check_jobs(n_jobs: int) -> None:
     """
     if isinstance(n_jobs, bool) or not isinstance(n_jobs, int) or (n_jobs < 1 and n_jobs != -1):
         raise ValueError(f"`n_jobs`: expected an integer of at least 1, or -1 for all cores. Received: n_jobs={n_jobs!r}.")
-    name = _backend()
-    if n_jobs != 1 and name in ("MultiprocessingBackend", "ThreadingBackend"):
-        why = "forked processes hang once TensorFlow is loaded" if name.startswith("Multi") else "threads share one random state"
-        raise ValueError(f"`n_jobs`: joblib's backend is {name}, and {why}. Use joblib's default (loky), 'dask' or 'ray', or n_jobs=1.")
+    check_backend(n_jobs, threads_unsafe=True)
 
 
 def outcomes(jobs: Sequence[Job], data: Data, n_jobs: int) -> Iterator[tuple[int, Outcome]]:
@@ -74,8 +71,8 @@ def outcomes(jobs: Sequence[Job], data: Data, n_jobs: int) -> Iterator[tuple[int
 
 def remote(place: int, packed: bytes, data: Data) -> tuple[int, bytes]:
     """A trial in a worker: nothing of TensorFlow is loaded before its threads are bounded."""
-    for name in THREADS:
-        os.environ.setdefault(name, "1")
+    for name, count in ONE_THREAD.items():
+        os.environ.setdefault(name, count)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     job: Job = cloudpickle.loads(packed)
     job.run.recorder = memory = recording.Memory()
@@ -108,8 +105,8 @@ def _worker_lost(error: Exception) -> bool:
 @contextlib.contextmanager
 def _few_threads() -> Iterator[None]:
     """New workers begin with one TensorFlow thread each: they share the cores."""
-    before = {name: os.environ.get(name) for name in THREADS}
-    os.environ.update(dict.fromkeys(THREADS, "1"))
+    before = {name: os.environ.get(name) for name in ONE_THREAD}
+    os.environ.update(ONE_THREAD)
     try:
         yield
     finally:

@@ -46,8 +46,8 @@ class Search(Technique):
         limits: the most of a figure of which less is better, the least of one of which more is better: `{"parameters": 50_000}`.
             Candidates whose parameters or MACs are beyond them are not trained.
         n_jobs: trials at once in processes of their own, -1 for all cores. Inside `joblib.parallel_config(backend="dask")` or `"ray"`
-            they run on that cluster.
-        vectorized: small dense networks train as one batched computation, many times faster, with the same arithmetic.
+            they run on that cluster, which was not tried yet.
+        vectorized: small dense networks train side by side in NumPy, which gives the weights of `fit` but for rounding.
         refit: trains the winner once more from scratch, with the technique as a whole and its report (a teacher's figures, a control).
         timeout: seconds after which no new trial begins; None for no limit.
         seed: of the candidates, and of builders that take one.

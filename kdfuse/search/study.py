@@ -9,6 +9,7 @@ import optuna
 
 from kdfuse.search.conditional import Conditional
 from kdfuse.search.space import Float, Int, seeded
+from kdfuse.search.suggest import suggest
 
 ATTRIBUTE = "kdfuse"
 STARTUP = 10
@@ -72,7 +73,7 @@ class Study:
             return [(self._noted(params), params) for params in self._next(count)]
         self.study.sampler = self._sampler()
         asked = [self.study.ask() for _ in range(count)]
-        return [(trial, self.space.params(lambda name, trial=trial: self._suggest(trial, name))) for trial in asked]  # type: ignore[misc]
+        return [(trial, self.space.params(lambda name, trial=trial: suggest(trial, name, self.space.space))) for trial in asked]  # type: ignore[misc]
 
     def tell(self, trial: optuna.Trial, params: dict[str, Any], values: Sequence[float], folds: Sequence[dict[str, Any]]) -> None:
         """Keep what became of a candidate. Values that are not finite count as a failure."""
@@ -104,24 +105,8 @@ class Study:
         self.study.enqueue_trial(told)
         trial = self.study.ask()
         for name in told:
-            self._suggest(trial, name)
+            suggest(trial, name, self.space.space)
         return trial
-
-    def _suggest(self, trial: optuna.Trial, name: str) -> Any:
-        part = self.space.space.parts[name]
-        if isinstance(part, Int):
-            return trial.suggest_int(name, int(part.low), int(part.high), log=part.log, step=1 if part.log else part.step)
-        if isinstance(part, Float):
-            return trial.suggest_float(name, float(part.low), float(part.high), log=part.log)
-        if isinstance(part, tuple):
-            labels = self.space.space.labels(name)
-            return labels[trial.suggest_categorical(name, tuple(labels))]
-        if not hasattr(part, "ppf"):
-            raise TypeError(
-                f"`space`: Optuna has no form for {type(part).__name__} of {name!r}. Give a list, a kdfuse.Int or a kdfuse.Float."
-            )
-        value = part.ppf(trial.suggest_float(name, 0.0, 1.0))  # a distribution of scipy, by its quantiles
-        return value.item() if hasattr(value, "item") else value
 
     def _sampler(self) -> Any:
         done = len(self.study.get_trials(deepcopy=False))
