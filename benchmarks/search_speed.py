@@ -14,6 +14,7 @@ the peer's whole time, and how often it never did. Importing the libraries count
 
 import argparse
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -112,17 +113,20 @@ def compiled(builder, data, settings, optimizer, rate, seed):
 
 
 def sklearn_random(case, builder, data, epochs, trials, seed, begun):
+    import keras
     import numpy as np
-    from keras import losses
     from keras.wrappers import SKLearnClassifier
     from sklearn.model_selection import PredefinedSplit, RandomizedSearchCV
 
     from kdfuse.search.space import Space, seeded
 
-    def model(X, y, optimizer, learning_rate, **settings):
+    shape = data.train.x.shape[1:]
+
+    def model(X, y, optimizer, learning_rate, **settings):  # it takes rows of numbers, and makes its labels one-hot
         made = compiled(builder, data, settings, optimizer, learning_rate, seed)
-        made.compile(made.optimizer, losses.CategoricalCrossentropy(from_logits=True), metrics=["accuracy"])  # its labels are one-hot
-        return made
+        flat = keras.Sequential([keras.Input((math.prod(shape),)), keras.layers.Reshape(shape), made])
+        flat.compile(made.optimizer, keras.losses.CategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+        return flat
 
     draws = [Space(our_space(case)).draw(seeded(seed, place)) for place in range(trials)]
     kwargs = [{name.partition("__")[2]: value for name, value in row.items()} for row in draws]
@@ -130,7 +134,7 @@ def sklearn_random(case, builder, data, epochs, trials, seed, begun):
     fold = PredefinedSplit(np.r_[np.full(len(data.train.y), -1), np.zeros(len(data.validation.y), int)])
     space = {"model_kwargs": kwargs}
     found = RandomizedSearchCV(SKLearnClassifier(model), space, n_iter=trials, cv=fold, refit=False, random_state=seed, scoring="accuracy")
-    found.fit(x, y, epochs=epochs, batch_size=BATCH, verbose=0)
+    found.fit(x.reshape(len(x), -1), y, epochs=epochs, batch_size=BATCH, verbose=0)
     return [[time.perf_counter() - begun, float(found.best_score_)]]
 
 

@@ -20,6 +20,7 @@ from kdfuse.fitting.decay import Decay, DecaySchedule, Plateau, make_decay, need
 from kdfuse.fitting.execution import steps_together
 from kdfuse.fitting.guards import EpochSeeds, Progress, StopAtNaN
 from kdfuse.fitting.history import History
+from kdfuse.fitting.live import keep, taken
 from kdfuse.fitting.loan import precision, weight_penalty
 from kdfuse.fitting.optimizers import Optimizer, base_rate, check_optimizer, make_optimizer
 from kdfuse.fitting.stopping import EarlyStop, PlateauDecay, Stopping
@@ -184,18 +185,20 @@ class Train(Technique):
         if self.stopping is not None:
             stops.append(EarlyStop(self.stopping, history, model))
         with precision(model, self.precision), weight_penalty(model, self.l2), runtime.strategy(self.strategy).scope():
-            fitted = engine(model) if engine is not None else model
-            together = steps_together(self.steps_per_execution, steps if data.train.indexable else None, callbacks)
-            execution = {"jit_compile": self.jit, "steps_per_execution": together}
-            fitted.compile(optimizer=self._optimizer(rate), **execution, **self.objective(model, data))
+            going = taken(model)
+            fitted = going or self._compiled(engine(model) if engine is not None else model, model, data, rate, callbacks, steps)
             with self._shelf(data) as shelf:
                 resumable = [history, *stops, *(callback for callback in callbacks if hasattr(callback, "get_state"))]
                 checkpoints = Checkpoints(shelf, max(self.checkpoint, 1), resumable)
                 start = checkpoints.resume(fitted) if fitted.weights else 0
+                if going is not None and not start:
+                    raise RuntimeError("The checkpoints of a paused training are gone, so that it cannot go on. Run it again.")
                 hooks = [EpochSeeds(self.seed), StopAtNaN(model, _kept()), history, *stops, *callbacks, checkpoints]
                 if sys.stderr.isatty() and os.environ.get("KDFUSE_PROGRESS", "") != "off":
                     hooks.append(Progress(model.name, self.epochs, steps))
                 self._run(fitted, data, hooks, start, steps, any(getattr(stop, "stopped", False) for stop in stops))
+                if shelf.open:
+                    keep(model, fitted)
         history.close()
         notes = [f"Resumed at epoch {start + 1} of {self.epochs}."] if start else []
         notes += ["Another process is making the same run: this one keeps no checkpoints."] if shelf.taken else []
@@ -204,6 +207,16 @@ class Train(Technique):
         if len(next(iter(history.values.values()), [])) < self.epochs:
             notes.append(f"Stopped early after {len(history.values['train/loss'])} of {self.epochs} epochs.")
         return Fitted(history.values, notes)
+
+    def _compiled(
+        self, fitted: keras.Model, model: keras.Model, data: Data, rate: Any, callbacks: Sequence[Any], steps: int | None
+    ) -> keras.Model:
+        together = steps_together(self.steps_per_execution, steps if data.train.indexable else None, callbacks)
+        execution = {"jit_compile": self.jit, "steps_per_execution": together}
+        fitted.compile(optimizer=self._optimizer(rate), **execution, **self.objective(model, data))
+        if fitted.built:  # else TensorFlow traces a step twice, the first time to make the optimizer's variables
+            fitted.optimizer.build(fitted.trainable_variables)
+        return fitted
 
     def public(self, model: keras.Model, data: Data) -> keras.Model:
         """The trained copy as a plain model, outside any strategy and compiled so that `evaluate` works.

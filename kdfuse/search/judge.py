@@ -10,12 +10,14 @@ from kdfuse.graph.heads import detect_head
 from kdfuse.graph.macs import count_macs
 from kdfuse.measure.latency import latency
 from kdfuse.measure.measure import parts_of, told
-from kdfuse.measure.predict import Pass, one_pass
+from kdfuse.measure.predict import Pass, Run, one_pass
 from kdfuse.measure.size import size
 from kdfuse.search.goals import Goals
-from kdfuse.splits import Split, join
+from kdfuse.splits import ArraySplit, Split, join
 
 CHEAP = ("size/parameters", "size/nonzero")
+SMALL = 2048
+"""Rows of a validation split for which no graph is made."""
 
 
 def structure(model: keras.Model, data: Data) -> dict[str, float]:
@@ -40,7 +42,7 @@ def judge(
     """
     found: dict[str, float] = {}
     if data.validation is not None:
-        done = one_pass(model, data.validation) if outputs is None else _given(outputs, data.validation)
+        done = one_pass(model, data.validation, run=_at_once(model, data)) if outputs is None else _given(outputs, data.validation)
         figures, _ = told(parts_of(model, done, data, detect_head(model, data.task, data.example(64), head)), data)
         found = {f"validation/{name}": value for name, value in figures.items()}
     found |= structure(model, data) if known is None else known
@@ -49,6 +51,19 @@ def judge(
     if any(name.startswith("size/") and name not in CHEAP for name in named):
         found |= size(model)
     return found | (latency(model, data.example(1)) if goals.timed else {})
+
+
+def _at_once(model: keras.Model, data: Data) -> Run | None:
+    """The model called layer by layer, for a few batches of a small split: a graph takes longer to make than to run there."""
+    loops = any(isinstance(layer, keras.layers.RNN | keras.layers.TimeDistributed) for layer in model._flatten_layers())
+    if loops or not isinstance(data.validation, ArraySplit) or len(data.validation) > SMALL:
+        return None
+
+    def run(inputs: Any) -> tuple[Any, Any]:
+        outputs = model(inputs, training=False)
+        return outputs, [getattr(output, "_keras_mask", None) for output in keras.tree.flatten(outputs)]
+
+    return run
 
 
 def _given(outputs: Any, split: Split) -> Pass:

@@ -110,6 +110,7 @@ class Search(Technique):
                 "n_jobs": self.n_jobs,
                 "vectorized": self.vectorized,
                 "stop_hopeless": getattr(self, "stop_hopeless", False),
+                "live": getattr(self, "live", False),
             }
             session = Session(choice, goals, data.with_splits(test=None), kept, progress, over=lambda: time.monotonic() > end, **how)
             stack.enter_context(session)

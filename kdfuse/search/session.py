@@ -11,6 +11,7 @@ import keras
 from kdfuse import recording
 from kdfuse.data import Data
 from kdfuse.export.keras_file import load_model, save_model
+from kdfuse.fitting.live import Live
 from kdfuse.graph.fingerprint import leaf
 from kdfuse.home import write_atomic
 from kdfuse.keys import forget, run_key
@@ -43,15 +44,16 @@ class Session:
         n_jobs: trials at once, of those that run alone.
         vectorized: whether trials may train together.
         stop_hopeless: whether a trial stops below the median of those before it.
+        live: whether a trial that pauses stays in memory, compiled, until it goes on; of those that run in this process.
         over: whether the time is up.
     """
 
     def __init__(
         self, choice: Choice, goals: Goals, data: Data, ledger: Ledger, progress: Progress, *, n_jobs: int = 1, vectorized: bool = True,
-        stop_hopeless: bool = False, over: Callable[[], bool] = lambda: False,
+        stop_hopeless: bool = False, live: bool = False, over: Callable[[], bool] = lambda: False,
     ) -> None:  # fmt: skip
         self.choice, self.goals, self.data, self.ledger, self.progress = choice, goals, data, ledger, progress
-        self.n_jobs, self.vectorized, self.stop_hopeless, self.over = n_jobs, vectorized, stop_hopeless, over
+        self.n_jobs, self.vectorized, self.stop_hopeless, self.live, self.over = n_jobs, vectorized, stop_hopeless, live, over
         self.trials: list[Trial] = []
         self.refused: collections.Counter[str] = collections.Counter()
         self.resumed, self.begun = 0, time.monotonic()
@@ -132,7 +134,7 @@ class Session:
     def end(self, trial: Trial, status: str = "finished") -> None:
         """Close a trial: write it down, keep its model if it is on the front, end its run."""
         trial.status = "failed" if trial.error else status  # type: ignore[assignment]
-        trial.built, trial.ended = None, time.monotonic() - self.begun
+        trial.built, trial.live, trial.ended = None, None, time.monotonic() - self.begun
         self._keep(trial)
         self.ledger.put(trial.kept())
         self._count(trial)
@@ -172,7 +174,9 @@ class Session:
             if self.n_jobs == 1 and trial.built is not None:
                 candidate = Candidate(candidate.number, candidate.params, candidate.technique, trial.built, {})
             run = trial.run or recording.Run(trial.name, type(candidate.technique).__name__, candidate.texts(), trial.key)
-            jobs.append(Job(candidate, self.goals, run, until, median, grace=2))
+            if self.live and self.n_jobs == 1 and until is not None:
+                trial.live = trial.live or Live()
+            jobs.append(Job(candidate, self.goals, run, until, median, grace=2, live=trial.live))
         for place, outcome in outcomes(jobs, self.data, self.n_jobs):
             trial = trials[place]
             self._take(trial, outcome)

@@ -30,6 +30,7 @@ class Trial:
         built: the model it begins with, until it was trained first.
         structure: figures that training does not change, where they were measured.
         model: the trained model, as long as it may be wanted.
+        live: its training, where that paused and stays in memory.
         alone: why it cannot train together with others.
     """
 
@@ -48,6 +49,7 @@ class Trial:
     built: Any = None
     structure: dict[str, float] | None = None
     model: Any = None
+    live: Any = None
     alone: str = ""
 
     @property

@@ -1,5 +1,6 @@
 """One trial by itself: build the model, apply the technique, measure on validation."""
 
+import contextlib
 import dataclasses
 import gc
 import time
@@ -11,6 +12,7 @@ import keras
 from kdfuse import recording, runtime
 from kdfuse.data import Data
 from kdfuse.export.keras_file import save_model
+from kdfuse.fitting.live import Live
 from kdfuse.measure.latency import untimed
 from kdfuse.report import Report
 from kdfuse.search.candidate import Candidate
@@ -32,6 +34,7 @@ class Job:
         until: the epochs after which it pauses; None for all.
         bar: from `kdfuse.search.early.bar`, below which it stops; None for none.
         grace: epochs in which that does not happen.
+        live: its training, kept in this process since it paused; one that is empty begins it. None: nothing is kept.
     """
 
     candidate: Candidate
@@ -40,6 +43,7 @@ class Job:
     until: int | None = None
     bar: tuple[str, list[float]] | None = None
     grace: int = 1
+    live: Live | None = None
 
 
 @dataclasses.dataclass
@@ -110,6 +114,7 @@ def work(job: Job, data: Data) -> Outcome:
         data: without a test split.
     """
     begun = time.perf_counter()
+    job.run.counts.clear()  # a trial that goes on finds the checkpoints of the same fits, in their order
     try:
         with runtime.new_models_expected(), recording.use(Plain(job.run.recorder)), recording.within(job.run):
             outcome = _train(job, data) if trains(job.candidate.technique) is not None else _apply(job, data)
@@ -122,13 +127,18 @@ def work(job: Job, data: Data) -> Outcome:
 
 def _train(job: Job, data: Data) -> Outcome:
     technique: Any = job.candidate.technique
-    training, model = trains(technique), job.candidate.model(data)
-    technique.check(model, data)
+    training, live = trains(technique), job.live
     callbacks: list[Any] = [PauseAt(job.until)] if job.until is not None and job.until < training.epochs else []
     below = [StopBelow(job.bar, job.grace)] if job.bar is not None else []
-    student = technique.private(model, data)
-    fitted = technique.fit(student, data, [*callbacks, *below])
-    made = technique.public(student, data)
+    student = live.model if live is not None else None
+    if student is None:
+        model = job.candidate.model(data)
+        technique.check(model, data)
+        student = technique.private(model, data)
+    with live.going() if live is not None else contextlib.nullcontext():
+        fitted = technique.fit(student, data, [*callbacks, *below])
+    # What pauses stays compiled: it is measured as it is, and given away at the end.
+    made = student if live is not None and callbacks else technique.public(student, data)
     metrics = judge(made, data, job.goals, training.head)
     return Outcome(metrics, fitted.history, fitted.notes, stopped=any(one.stopped for one in below), model=made)
 

@@ -40,6 +40,26 @@ def test_survivors_that_train_alone_go_on_from_their_checkpoint(data):
     assert best.count_params() > 0
 
 
+@pytest.mark.parametrize("under", ["labels", "a teacher"])
+def test_live_survivors_go_on_without_being_built_again_to_the_same_weights(data, under):
+    space = {"training__learning_rate": [0.03, 0.01, 1e-5, 1e-6], "build__dropout": [0.2]}
+    training = kf.Train(batch_size=64, decay="cosine", precision="mixed_bfloat16", stopping=kf.Stopping(patience=9))
+    technique = training if under == "labels" else kf.Distill(kf.models.mlp(data, units=8, seed=3), training=training)
+    built, found = {}, {}
+    for live in (True, False):
+
+        def build(data, dropout=0.0, live=live):
+            built[live] = built.get(live, 0) + 1
+            return kf.models.mlp(data, units=10, dropout=dropout)
+
+        best, report = kf.HalvingSearch(technique, space, max_epochs=4, eta=2, refit=False, vectorized=False, live=live)(build, data)
+        found[live] = ([row["validation/log_loss"] for row in report.tables["trials"]], best.get_weights())
+    assert built == {True: 4, False: 4 + 2 + 1}
+    assert found[True][0] == found[False][0]
+    for mine, theirs in zip(found[True][1], found[False][1], strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
 def test_brackets_of_hyperband_are_those_of_the_paper():
     search = kf.HalvingSearch(kf.Train(), {"learning_rate": [0.1]}, max_epochs=81, eta=3, hyperband=True)
     assert search.brackets() == [(81, 1), (34, 3), (15, 9), (8, 27), (5, 81)]  # Li 2018, table 1
@@ -65,6 +85,11 @@ def test_hyperband_runs_its_brackets(data):
 def test_bad_settings_say_what_is_wrong(settings, said):
     with pytest.raises(ValueError, match=said):
         kf.HalvingSearch(kf.Train(), {"learning_rate": [0.1]}, **settings)
+
+
+def test_live_is_true_or_false():
+    with pytest.raises(TypeError, match="`live`"):
+        kf.HalvingSearch(kf.Train(), {"learning_rate": [0.1]}, live=1)
 
 
 def test_what_halving_cannot_do_is_told_before_training(data):

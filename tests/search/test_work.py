@@ -20,6 +20,15 @@ def test_a_trial_is_trained_and_measured_on_validation_alone(data, tmp_path):
     assert kf.load_model(tmp_path / "model.keras").count_params() == outcome.metrics["size/parameters"]
 
 
+def test_a_trial_that_paused_goes_on_from_its_checkpoint(data):
+    paused = job(data, kf.Train(epochs=3), {"build__units": [4]}, until=1)
+    paused.run.key = "test-a-trial-that-paused"
+    work(paused, data)
+    paused.until = 3
+    outcome = work(paused, data)
+    assert "Resumed at epoch 2 of 3." in outcome.notes and len(outcome.history["train/loss"]) == 3
+
+
 def test_what_goes_wrong_is_told(data):
     outcome = work(job(data, kf.Train(epochs=1), {"build__units": [-4]}), data)
     assert outcome.error.startswith("ValueError") and "units" in outcome.error and outcome.model is None
