@@ -20,7 +20,7 @@ from kdfuse.fitting.decay import Decay, DecaySchedule, Plateau, make_decay, need
 from kdfuse.fitting.execution import steps_together
 from kdfuse.fitting.guards import EpochSeeds, Progress, StopAtNaN
 from kdfuse.fitting.history import History
-from kdfuse.fitting.live import keep, taken
+from kdfuse.fitting.live import compiled, keep, taken
 from kdfuse.fitting.loan import precision, weight_penalty
 from kdfuse.fitting.optimizers import Optimizer, base_rate, check_optimizer, make_optimizer
 from kdfuse.fitting.stopping import EarlyStop, PlateauDecay, Stopping
@@ -164,8 +164,7 @@ class Train(Technique):
             model: a copy that belongs to the caller, from `private`.
             data: its training split is trained on, its validation split is measured after every epoch.
             callbacks: Keras callbacks; those with `get_state` and `set_state` are kept in checkpoints.
-            engine: makes from `model` the model that is really fitted (which holds it and trains it). L2, precision, the
-                loss and the kept weights are worked out for `model`.
+            engine: makes from `model` what is fitted: it holds and trains it. L2, precision, loss and kept weights are those of `model`.
 
         Returns:
             The curves and notes.
@@ -186,12 +185,15 @@ class Train(Technique):
             stops.append(EarlyStop(self.stopping, history, model))
         with precision(model, self.precision), weight_penalty(model, self.l2), runtime.strategy(self.strategy).scope():
             going = taken(model)
-            fitted = going or self._compiled(engine(model) if engine is not None else model, model, data, rate, callbacks, steps)
+            if going is None:
+                fitted = self._compiled(engine(model) if engine is not None else model, model, data, rate, callbacks, steps)
+            else:
+                fitted = going.again(rate)
             with self._shelf(data) as shelf:
                 resumable = [history, *stops, *(callback for callback in callbacks if hasattr(callback, "get_state"))]
                 checkpoints = Checkpoints(shelf, max(self.checkpoint, 1), resumable)
                 start = checkpoints.resume(fitted) if fitted.weights else 0
-                if going is not None and not start:
+                if going is not None and going.begun and not start:
                     raise RuntimeError("The checkpoints of a paused training are gone, so that it cannot go on. Run it again.")
                 hooks = [EpochSeeds(self.seed), StopAtNaN(model, _kept()), history, *stops, *callbacks, checkpoints]
                 if sys.stderr.isatty() and os.environ.get("KDFUSE_PROGRESS", "") != "off":
@@ -216,6 +218,7 @@ class Train(Technique):
         fitted.compile(optimizer=self._optimizer(rate), **execution, **self.objective(model, data))
         if fitted.built:  # else TensorFlow traces a step twice, the first time to make the optimizer's variables
             fitted.optimizer.build(fitted.trainable_variables)
+        compiled(fitted)
         return fitted
 
     def public(self, model: keras.Model, data: Data) -> keras.Model:

@@ -7,6 +7,7 @@ import marshal
 import re
 import types
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -26,15 +27,34 @@ def fingerprint(model: keras.Model) -> str:
     Returns:
         64 hexadecimal digits.
     """
-    digest = hashlib.sha256()
-    _update(digest, type(model).__name__)
-    _update(digest, _config(model))
-    for cls in _own_classes(model):
-        _update(digest, [cls.__qualname__, _class_code(cls)])
+    digest = _structure(model)
     for weight in model.weights:
         value = np.ascontiguousarray(keras.ops.convert_to_numpy(weight))
         _update(digest, [bool(weight.trainable), str(weight.dtype), value])
     return digest.hexdigest()
+
+
+def structure_mark(model: keras.Model) -> str:
+    """Equal for models of one structure: as `fingerprint`, without the values of the weights and without seeds."""
+    digest = _structure(model, _seedless)
+    for weight in model.weights:
+        _update(digest, [bool(weight.trainable), str(weight.dtype), list(weight.shape)])
+    return digest.hexdigest()
+
+
+def _structure(model: keras.Model, seen: Callable[[Any], Any] = lambda config: config) -> Any:
+    digest = hashlib.sha256()
+    _update(digest, type(model).__name__)
+    _update(digest, seen(_config(model)))
+    for cls in _own_classes(model):
+        _update(digest, [cls.__qualname__, _class_code(cls)])
+    return digest
+
+
+def _seedless(config: Any) -> Any:
+    if isinstance(config, dict):
+        return {key: _seedless(item) for key, item in config.items() if key != "seed"}
+    return [_seedless(item) for item in config] if isinstance(config, list | tuple) else config
 
 
 def leaf(value: Any) -> str | None:

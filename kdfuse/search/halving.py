@@ -30,8 +30,6 @@ class HalvingSearch(Search):
         n_trials: candidates at the first rung; None for `eta` to the power of the number of rungs, so that one is left.
         hyperband: also begins with fewer candidates at later rungs, for spaces in which the first epochs mislead (Li 2018, JMLR 18,
             Hyperband). `n_trials` must then be None.
-        live: models that may go on stay in memory, compiled, so that a survivor is not built and traced again at each rung; with
-            `n_jobs=1`. Nothing else changes.
     """
 
     max_epochs: int = 27
@@ -39,13 +37,10 @@ class HalvingSearch(Search):
     min_epochs: int = 1
     n_trials: int | None = None
     hyperband: bool = False
-    live: bool = True
     refit: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.live, bool):
-            raise TypeError(f"`live`: expected True or False. Received: live={self.live!r}.")
         whole("max_epochs", self.max_epochs, 1)
         whole("eta", self.eta, 2)
         whole("min_epochs", self.min_epochs, 1)

@@ -48,6 +48,8 @@ class Search(Technique):
         n_jobs: trials at once in processes of their own, -1 for all cores. Inside `joblib.parallel_config(backend="dask")` or `"ray"`
             they run on that cluster, which was not tried yet.
         vectorized: small dense networks train side by side in NumPy, which gives the weights of `fit` but for rounding.
+        live: models stay in memory, compiled, so that TensorFlow does not trace them again: of survivors of halving, and of trials of
+            `Train` that differ in learning rate and weights alone. In this process (`n_jobs=1`); the results are the same.
         refit: trains the winner once more from scratch, with the technique as a whole and its report (a teacher's figures, a control).
         timeout: seconds after which no new trial begins; None for no limit.
         seed: of the candidates, and of builders that take one.
@@ -60,6 +62,7 @@ class Search(Technique):
     limits: Mapping[str, float] | None = None
     n_jobs: int = 1
     vectorized: bool = True
+    live: bool = True
     refit: bool = False
     timeout: float | None = None
     seed: int = 0
@@ -73,7 +76,7 @@ class Search(Technique):
             raise TypeError('`space`: expected a dict such as {"build__units": kdfuse.Int(16, 256)}. Received: none.')
         Space(self.space)
         check_jobs(self.n_jobs)
-        for name in ("vectorized", "refit"):
+        for name in ("vectorized", "live", "refit"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"`{name}`: expected True or False. Received: {name}={getattr(self, name)!r}.")
         if self.timeout is not None and not (isinstance(self.timeout, int | float) and self.timeout > 0):
@@ -110,7 +113,7 @@ class Search(Technique):
                 "n_jobs": self.n_jobs,
                 "vectorized": self.vectorized,
                 "stop_hopeless": getattr(self, "stop_hopeless", False),
-                "live": getattr(self, "live", False),
+                "live": self.live,
             }
             session = Session(choice, goals, data.with_splits(test=None), kept, progress, over=lambda: time.monotonic() > end, **how)
             stack.enter_context(session)

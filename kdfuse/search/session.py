@@ -11,7 +11,6 @@ import keras
 from kdfuse import recording
 from kdfuse.data import Data
 from kdfuse.export.keras_file import load_model, save_model
-from kdfuse.fitting.live import Live
 from kdfuse.graph.fingerprint import leaf
 from kdfuse.home import write_atomic
 from kdfuse.keys import forget, run_key
@@ -20,6 +19,7 @@ from kdfuse.search.candidate import Candidate, Choice
 from kdfuse.search.crew import outcomes
 from kdfuse.search.early import bar
 from kdfuse.search.goals import Goals, front
+from kdfuse.search.idle import Idle, mark
 from kdfuse.search.judge import structure
 from kdfuse.search.ledger import Ledger
 from kdfuse.search.progress import Progress
@@ -44,7 +44,7 @@ class Session:
         n_jobs: trials at once, of those that run alone.
         vectorized: whether trials may train together.
         stop_hopeless: whether a trial stops below the median of those before it.
-        live: whether a trial that pauses stays in memory, compiled, until it goes on; of those that run in this process.
+        live: whether models stay in memory, compiled: of trials that pause, and of trials that others are like. In this process only.
         over: whether the time is up.
     """
 
@@ -61,6 +61,7 @@ class Session:
         """The best value of the first objective after each trial that ended."""
         self._teams: list[Team] = []
         self._kept: set[int] = set()
+        self._idle = Idle()
 
     def __enter__(self) -> "Session":
         return self
@@ -115,7 +116,7 @@ class Session:
         left = [trial for trial in trials if trial.status == "open"]
         fresh = [trial for trial in left if trial.epochs is None and trial.built is not None]
         if self.vectorized:
-            self._teams += teams(fresh, self.data, self.goals)
+            self._teams += teams(fresh, self.data, self.goals, self.ledger.folder)
         else:
             for trial in fresh:
                 trial.alone = trial.alone or "vectorized=False"
@@ -134,6 +135,7 @@ class Session:
     def end(self, trial: Trial, status: str = "finished") -> None:
         """Close a trial: write it down, keep its model if it is on the front, end its run."""
         trial.status = "failed" if trial.error else status  # type: ignore[assignment]
+        self._idle.put(trial.mark, trial.live)
         trial.built, trial.live, trial.ended = None, None, time.monotonic() - self.begun
         self._keep(trial)
         self.ledger.put(trial.kept())
@@ -168,21 +170,26 @@ class Session:
     def _alone(self, trials: Sequence[Trial], until: int | None) -> None:
         before = [one.history for one in self.trials if one.status == "finished" and one.how == "alone"]
         median = bar(before, 4) if self.stop_hopeless else None
-        jobs = []
-        for trial in trials:
-            candidate = trial.candidate
-            if self.n_jobs == 1 and trial.built is not None:
-                candidate = Candidate(candidate.number, candidate.params, candidate.technique, trial.built, {})
-            run = trial.run or recording.Run(trial.name, type(candidate.technique).__name__, candidate.texts(), trial.key)
-            if self.live and self.n_jobs == 1 and until is not None:
-                trial.live = trial.live or Live()
-            jobs.append(Job(candidate, self.goals, run, until, median, grace=2, live=trial.live))
-        for place, outcome in outcomes(jobs, self.data, self.n_jobs):
-            trial = trials[place]
-            self._take(trial, outcome)
-            self._told(trial, until, stopped=outcome.stopped)
+        here = self.n_jobs == 1
+        # In this process one after another: a model that has ended its trial is there for the next.
+        for turn in [[trial] for trial in trials] if here else [list(trials)]:
             if self.over():
                 break
+            for place, outcome in outcomes([self._job(trial, until, median, here) for trial in turn], self.data, self.n_jobs):
+                self._take(turn[place], outcome)
+                self._told(turn[place], until, stopped=outcome.stopped)
+                if self.over():
+                    break
+
+    def _job(self, trial: Trial, until: int | None, median: tuple[str, list[float]] | None, here: bool) -> Job:
+        candidate, built = trial.candidate, trial.built
+        if here and built is not None:
+            if self.live:
+                trial.mark = mark(candidate, built)
+                trial.live = self._idle.take(trial.mark, built) if trial.mark or until is not None else None
+            candidate = Candidate(candidate.number, candidate.params, candidate.technique, built, {})
+        run = trial.run or recording.Run(trial.name, type(candidate.technique).__name__, candidate.texts(), trial.key)
+        return Job(candidate, self.goals, run, until, median, grace=2, live=trial.live, shared=trial.mark is not None)
 
     def _take(self, trial: Trial, outcome: Outcome) -> None:
         trial.metrics, trial.history, trial.notes, trial.error = outcome.metrics, outcome.history, outcome.notes, outcome.error

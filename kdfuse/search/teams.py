@@ -1,13 +1,16 @@
 """Teams: trials of small dense networks that train side by side as a population."""
 
 import time
+import warnings
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
 from kdfuse.data import Data
+from kdfuse.fitting.checkpoint import State, read, write
 from kdfuse.population.population import Population, why_not
 from kdfuse.search.goals import Goals
 from kdfuse.search.judge import judge
@@ -16,6 +19,8 @@ from kdfuse.train import Train
 
 MOST = 64
 """Members of one team."""
+EVERY = 30.0
+"""Seconds after which a team that still trains writes down where it is."""
 
 
 class Team:
@@ -25,10 +30,12 @@ class Team:
         trials: with equally many epochs.
         data: without a test split.
         goals: what is measured.
+        folder: where a long training is written down, and gone on from after it was killed. None: nowhere.
     """
 
-    def __init__(self, trials: Sequence[Trial], data: Data, goals: Goals) -> None:
+    def __init__(self, trials: Sequence[Trial], data: Data, goals: Goals, folder: Path | None = None) -> None:
         self.trials, self.data, self.goals = list(trials), data, goals
+        self.file = None if folder is None else folder / f"team-{trials[0].number}.ckpt"
         trainings: list[Any] = [trial.candidate.technique for trial in trials]
         self.models = [_own(trial, data) for trial in trials]
         self.epochs = trainings[0].epochs
@@ -44,7 +51,7 @@ class Team:
         if len(places) < len(self.trials):
             self.population.keep(places)
             self.trials, self.models = [self.trials[place] for place in places], [self.models[place] for place in places]
-        self.population.advance(min(until or self.epochs, self.epochs) - self.population.epoch)
+        self._train(min(until or self.epochs, self.epochs))
         self.population.write()
         outputs = None if self.data.validation is None else self.population.outputs(self.data.validation)
         for place, (trial, model) in enumerate(zip(self.trials, self.models, strict=True)):
@@ -59,6 +66,53 @@ class Team:
         seconds = (time.perf_counter() - begun) / len(self.trials)
         for trial in self.trials:
             trial.seconds += seconds
+        if self.file is not None and self.population.epoch >= self.epochs:
+            self.file.unlink(missing_ok=True)
+
+    def _train(self, until: int) -> None:
+        """Train to an epoch, in slices of about `EVERY` seconds, each written down."""
+        if self.population.epoch == 0 and self.file is not None:
+            self._resume(until)
+        epochs = 1
+        while self.population.epoch < until:
+            begun = time.perf_counter()
+            self.population.advance(min(epochs, until - self.population.epoch))
+            seconds = time.perf_counter() - begun
+            if seconds * 4 < EVERY:  # soon done, or too soon to write: a longer slice
+                epochs *= 4
+            elif self.file is not None:
+                self._write(self.file)
+
+    def _write(self, file: Path) -> None:
+        state = self.population.state()
+        state.meta["numbers"] = [trial.number for trial in self.trials]
+        try:
+            write(file, state)
+        except OSError as error:
+            warnings.warn(f"Where {self.how} is could not be written down; training goes on. {error}", stacklevel=2)
+
+    def _resume(self, until: int) -> None:
+        """Go on from what was written down of these trials, and perhaps of others that have ended since."""
+        assert self.file is not None
+        wanted = [trial.number for trial in self.trials]
+        for file in sorted(self.file.parent.glob("team-*.ckpt")):
+            try:
+                state = read(file)
+            except (ValueError, OSError, KeyError) as error:
+                warnings.warn(f"What was written down of a team is damaged and left out: {error}", stacklevel=2)
+                continue
+            places = {number: place for place, number in enumerate(state.meta["numbers"])}
+            if set(wanted) <= set(places) and state.meta["epoch"] <= until:
+                self.population.restore(_of(state, [places[number] for number in wanted]))
+                for trial in self.trials:
+                    trial.notes = [*trial.notes, f"Resumed at epoch {self.population.epoch + 1} of {self.epochs}."]
+                return
+
+
+def _of(state: State, places: Sequence[int]) -> State:
+    """The state of some of a population's members, in this order."""
+    arrays = {f"member-{new}": state.arrays[f"member-{old}"] for new, old in enumerate(places)}
+    return State({**state.meta, "curves": [state.meta["curves"][place] for place in places]}, arrays)
 
 
 def _own(trial: Trial, data: Data) -> keras.Model:
@@ -68,7 +122,7 @@ def _own(trial: Trial, data: Data) -> keras.Model:
     return technique.private(trial.built, data) if theirs else trial.built
 
 
-def teams(trials: Sequence[Trial], data: Data, goals: Goals) -> Iterator[Team]:
+def teams(trials: Sequence[Trial], data: Data, goals: Goals, folder: Path | None = None) -> Iterator[Team]:
     """The trials that can train together, in teams; of the others it says why in their notes."""
     found: dict[int, list[Trial]] = {}
     for trial in trials:
@@ -80,4 +134,4 @@ def teams(trials: Sequence[Trial], data: Data, goals: Goals) -> Iterator[Team]:
             trial.alone = reason
     for members in found.values():
         for start in range(0, len(members), MOST):
-            yield Team(members[start : start + MOST], data, goals)
+            yield Team(members[start : start + MOST], data, goals, folder)

@@ -31,6 +31,7 @@ class Trial:
         structure: figures that training does not change, where they were measured.
         model: the trained model, as long as it may be wanted.
         live: its training, where that paused and stays in memory.
+        mark: equal for trials that one compiled model can train in turn; None where it trains this one alone.
         alone: why it cannot train together with others.
     """
 
@@ -50,6 +51,7 @@ class Trial:
     structure: dict[str, float] | None = None
     model: Any = None
     live: Any = None
+    mark: str | None = None
     alone: str = ""
 
     @property

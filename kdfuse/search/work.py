@@ -13,6 +13,7 @@ from kdfuse import recording, runtime
 from kdfuse.data import Data
 from kdfuse.export.keras_file import save_model
 from kdfuse.fitting.live import Live
+from kdfuse.graph.copy import copy_model
 from kdfuse.measure.latency import untimed
 from kdfuse.report import Report
 from kdfuse.search.candidate import Candidate
@@ -35,6 +36,7 @@ class Job:
         bar: from `kdfuse.search.early.bar`, below which it stops; None for none.
         grace: epochs in which that does not happen.
         live: its training, kept in this process since it paused; one that is empty begins it. None: nothing is kept.
+        shared: whether the training may begin again for another trial.
     """
 
     candidate: Candidate
@@ -44,6 +46,7 @@ class Job:
     bar: tuple[str, list[float]] | None = None
     grace: int = 1
     live: Live | None = None
+    shared: bool = False
 
 
 @dataclasses.dataclass
@@ -137,8 +140,12 @@ def _train(job: Job, data: Data) -> Outcome:
         student = technique.private(model, data)
     with live.going() if live is not None else contextlib.nullcontext():
         fitted = technique.fit(student, data, [*callbacks, *below])
-    # What pauses stays compiled: it is measured as it is, and given away at the end.
-    made = student if live is not None and callbacks else technique.public(student, data)
+    if live is None:
+        made = technique.public(student, data)
+    elif callbacks:  # it pauses: it stays compiled, and is measured as it is
+        made = student
+    else:  # it may begin again for another trial
+        made = technique.public(copy_model(student, data.example(2)) if job.shared else student, data)
     metrics = judge(made, data, job.goals, training.head)
     return Outcome(metrics, fitted.history, fitted.notes, stopped=any(one.stopped for one in below), model=made)
 

@@ -19,7 +19,7 @@ def test_what_is_kept_comes_back_for_the_same_model_only():
     with live.going():
         assert taken(model) is None
         keep(model, model)
-        assert taken(model) is model
+        assert taken(model) is live and live.fitted is model and live.begun
         assert taken(keras.Sequential()) is None
     assert taken(model) is None
 
@@ -56,6 +56,6 @@ def test_without_its_checkpoints_it_does_not_go_on(data):
     training, live = kf.Train(epochs=3, batch_size=64, checkpoint=0), Live()
     student = paused(training, data, live)
     assert live.fitted is None  # nothing could be gone on from: the next fit compiles anew
-    live.model = live.fitted = student
+    live.model, live.fitted, live.begun = student, student, True
     with live.going(), pytest.raises(RuntimeError, match="Run it again"):
         training.fit(student, data)

@@ -87,11 +87,6 @@ def test_bad_settings_say_what_is_wrong(settings, said):
         kf.HalvingSearch(kf.Train(), {"learning_rate": [0.1]}, **settings)
 
 
-def test_live_is_true_or_false():
-    with pytest.raises(TypeError, match="`live`"):
-        kf.HalvingSearch(kf.Train(), {"learning_rate": [0.1]}, live=1)
-
-
 def test_what_halving_cannot_do_is_told_before_training(data):
     with pytest.raises(TypeError, match="Use RandomSearch"):
         kf.HalvingSearch(kf.Shrink(), {"keep": [0.5]})(kf.models.mlp, data)

@@ -59,3 +59,40 @@ def test_what_diverges_has_failed(data):
     (team,) = teams(trials, data, make_goals(None, None, None, data))
     team.advance(None)
     assert "not finite" in trials[0].error
+
+
+def test_a_long_training_that_was_killed_goes_on_from_what_was_written_down(data, tmp_path, monkeypatch):
+    space, goals = {"build__units": [4, 8, 16]}, make_goals("accuracy", None, None, data)
+    training = kf.Train(epochs=4, decay="cosine")
+    (whole,) = teams(opened(data, training, space), data, goals)
+    whole.advance(None)
+    monkeypatch.setattr("kdfuse.search.teams.EVERY", 0.0)  # every epoch is long
+    (killed,) = teams(opened(data, training, space), data, goals, tmp_path)
+    advance = killed.population.advance
+
+    def at_the_third(epochs):
+        if killed.population.epoch == 2:
+            raise KeyboardInterrupt
+        advance(epochs)
+
+    monkeypatch.setattr(killed.population, "advance", at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        killed.advance(None)
+    # One trial ended in between, by its own: the others are found among the three.
+    trials = opened(data, training, space)[1:]
+    (going,) = teams(trials, data, goals, tmp_path)
+    going.advance(None)
+    assert all("Resumed at epoch 3 of 4." in trial.notes for trial in trials)
+    for mine, theirs in zip(going.trials, whole.trials[1:], strict=True):
+        assert mine.history == theirs.history
+        assert mine.metrics == pytest.approx(theirs.metrics)
+    assert list(tmp_path.glob("*.ckpt")) == [tmp_path / "team-0.ckpt"]
+
+
+def test_a_damaged_file_warns_and_the_team_begins_again(data, tmp_path):
+    (tmp_path / "team-0.ckpt").write_bytes(b"half a file")
+    trials = opened(data, kf.Train(epochs=1), {"build__units": [4]}, count=1)
+    (team,) = teams(trials, data, make_goals("accuracy", None, None, data), tmp_path)
+    with pytest.warns(UserWarning, match="damaged"):
+        team.advance(None)
+    assert trials[0].epochs == 1 and trials[0].notes == []
