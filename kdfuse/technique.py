@@ -12,8 +12,9 @@ import keras
 
 from kdfuse import recording, runtime
 from kdfuse.data import Data
+from kdfuse.finished import Finished, keeping, kept
 from kdfuse.graph.fingerprint import leaf
-from kdfuse.keys import forget, named_models, run_key
+from kdfuse.keys import forget, named_models, run_key, state_folder
 from kdfuse.measure.lite import is_lite, measure_lite
 from kdfuse.measure.measure import Measured, mean_agreement, measure
 from kdfuse.report import Report, best, differences, means, paired, without_deltas
@@ -95,17 +96,26 @@ class Technique:
         model = self.given(model, data)
         self.check(model, data)
         flat = flatten(self, leaf=leaf)
-        key = run_key(type(self).__name__, flat, model, data)
+        key, shelf = run_key(type(self).__name__, flat, model, data), kept()
+        done = shelf.take(key) if shelf is not None and key is not None else None
+        tags = {**self.tags(model, data), **(done[2] if done is not None else {})}
         with (
             runtime.new_models_expected(),
-            recording.run(name or type(self).__name__, type(self).__name__, flat, key, self.tags(model, data)) as run,
+            recording.run(name or type(self).__name__, type(self).__name__, flat, key, tags) as run,
+            keeping(None),
         ):
+            if done is not None:
+                made, run.report = done[0], done[1]
+                _made_by.update({one: done[2]["kept_from_run"] for one in (made if isinstance(made, tuple) else (made,))})
+                return made, done[1]
             begun = time.perf_counter()
             result = self.apply(model, data)
             report = self.report(result, data, run)
             report.seconds = time.perf_counter() - begun
             run.report = report
             self.record(result, data, run)
+        if shelf is not None and key is not None and all(isinstance(one, keras.Model) for one in result.models(self.row).values()):
+            shelf.put(key, result.model, report, {"kept_from_run": run.id})
         forget(key)
         return result.model, report
 
@@ -199,6 +209,8 @@ class Technique:
 class Chain(Technique):
     """Techniques one after another: each one's model is the next one's input, and each is a child run.
 
+    A chain that was killed goes on at the first step that had not finished when it is made again: same settings, model and data (arrays).
+
     Attributes:
         techniques: at least one.
     """
@@ -227,12 +239,17 @@ class Chain(Technique):
     def apply(self, model: Any, data: Data) -> Result:
         rows: list[dict[str, Any]] = []
         files: dict[str, Path] = {}
+        run = recording.current()
+        finished = Finished(state_folder(run.key) / "steps") if run is not None and run.key is not None else None
         for place, step in enumerate(self.techniques):
-            model, report = step(model, data, name=f"{place + 1}. {type(step).__name__}")
+            with keeping(finished):
+                model, report = step(model, data, name=f"{place + 1}. {type(step).__name__}")
             rows.append({"model": report.name, **report.metrics})
             files = {kind: path for kind, path in files.items() if kind != "tflite"} | report.files  # that one is of an earlier model
         metrics = {name: value for name, value in report.metrics.items() if "tflite" in files and is_lite(name)}
-        return Result(model, metrics=metrics, tables={"steps": rows}, files=files)
+        again = ", ".join(finished.taken) if finished is not None else ""
+        notes = [f"Finished before this call was interrupted, and not made again: {again}."] if again else []
+        return Result(model, metrics=metrics, tables={"steps": rows}, files=files, notes=notes)
 
 
 def evaluate(model: keras.Model, data: Data, *, head: Any = "auto") -> Report:
