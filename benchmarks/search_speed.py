@@ -1,6 +1,6 @@
 """Time until a search has the best validation accuracy that other libraries reach with their whole budget.
 
-One space for all, 16 candidates for those that draw them, the same training and validation rows, one process of its own for each
+One space for all, 12 candidates for those that draw them, the same training and validation rows, one process of its own for each
 search, one after another. Peers: scikit-learn's RandomizedSearchCV over `keras.wrappers.SKLearnClassifier` (epochs are given to `fit`,
 for its clones lose those of the constructor; its score is that of the last epoch), KerasTuner's RandomSearch and Hyperband (their score is
 the best epoch's). kdfuse draws four times as many candidates; told is the time at which its best score so far reached each peer's, over
@@ -27,12 +27,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import common
 
-NAME, TRIALS = "search_speed", 16
+NAME, TRIALS = "search_speed", 12
 SETS = {
     "MLPs, digits": {"load": ["digits", {}], "epochs": 20, "builder": "mlp",
                      "ints": {"units": [16, 256], "layers": [1, 3]},
                      "choices": {"activation": ["relu", "tanh", "sigmoid", "gelu", "leaky_relu"]}},
-    "CNNs, MNIST with 2,000 labels": {"load": ["mnist", {"labels": 2_000}], "epochs": 10, "builder": "convnet",
+    "CNNs, MNIST with 2,000 labels": {"load": ["mnist", {"labels": 2_000}], "epochs": 8, "builder": "convnet",
                                       "ints": {"filters": [8, 32], "layers": [1, 2], "units": [16, 64]},
                                       "choices": {"kernel_size": [3, 5], "pooling": ["max", "average"]}},
 }  # fmt: skip

@@ -1,0 +1,94 @@
+"""A real PostgreSQL, where it is installed: as the store itself, and behind an MLflow server."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import kdfuse as kf
+from kdfuse import recording
+from kdfuse.tracking.mlflow_recorder import MlflowRecorder
+from kdfuse.tracking.sender import sender
+from tests.tracking.test_sender import free_port, kill
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[str]:
+    """The URI of an empty database of a server of its own."""
+    pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'kdfuse[postgres]'")
+    if not all(map(shutil.which, ("initdb", "pg_ctl", "createdb"))):
+        pytest.skip("PostgreSQL's initdb, pg_ctl and createdb are not on the PATH")
+    # PostgreSQL does not run as root, and pytest's folders are closed to others.
+    folder = Path(tempfile.mkdtemp(prefix="kdfuse-postgres-"))
+    user = "nobody" if os.geteuid() == 0 else None
+    if user is not None:
+        shutil.chown(folder, user)
+    port = free_port()
+
+    def call(*command: str) -> None:
+        subprocess.run(command, check=True, user=user, cwd=folder, stdout=subprocess.DEVNULL, timeout=60)
+
+    try:
+        call("initdb", "-D", f"{folder}/db", "-U", "mlflow", "-A", "trust", "--no-sync")
+        call("pg_ctl", "-D", f"{folder}/db", "-w", "-l", f"{folder}/log", "-o", f"-p {port} -k {folder} -h 127.0.0.1 -F", "start")
+        try:
+            call("createdb", "-h", "127.0.0.1", "-p", str(port), "-U", "mlflow", "mlflow")
+            call("createdb", "-h", "127.0.0.1", "-p", str(port), "-U", "mlflow", "behind")
+            yield f"postgresql+psycopg://mlflow@127.0.0.1:{port}/"
+        finally:
+            call("pg_ctl", "-D", f"{folder}/db", "-m", "immediate", "stop")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_four_processes_meet_an_empty_database(postgres: str, tmp_path: Path) -> None:
+    code = "import sys; from kdfuse.tracking.store import Destination, Store; print(Store(Destination(sys.argv[1], 'digits')).experiment)"
+    environment = {**os.environ, "KDFUSE_HOME": str(tmp_path)}
+    command = [sys.executable, "-c", code, postgres + "mlflow"]
+    started = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    found = [process.communicate(timeout=240)[0].split()[-1:] for process in started]
+    assert [process.returncode for process in started] == [0] * 4
+    assert found == [found[0]] * 4 and found[0]
+
+
+def test_a_run_behind_a_server(postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow import MlflowClient
+    from mlflow.artifacts import list_artifacts
+
+    monkeypatch.setenv("KDFUSE_TRACKING", "on")
+    port = free_port()
+    uri = f"http://127.0.0.1:{port}"
+    stores = ["--backend-store-uri", postgres + "behind", "--artifacts-destination", str(tmp_path / "files"), "--serve-artifacts"]
+    command = [sys.executable, "-m", "mlflow", "server", *stores, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
+    try:
+        for _ in range(300):
+            try:
+                urllib.request.urlopen(f"{uri}/health", timeout=1)
+                break
+            except OSError:
+                assert process.poll() is None, "the server ended"
+                time.sleep(0.3)
+        data = kf.datasets.load("digits")
+        with recording.use(MlflowRecorder("digits", uri)):
+            _, report = kf.Train(epochs=2)(kf.models.mlp(data, units=4), data, name="behind")
+        sender().wait()
+        client = MlflowClient(tracking_uri=uri)
+        (run,) = client.search_runs([client.get_experiment_by_name("digits").experiment_id])
+        assert run.info.status == "FINISHED" and run.info.run_name == "behind"
+        assert run.data.metrics["test/accuracy"] == pytest.approx(report.metrics["test/accuracy"])
+        assert len(client.get_metric_history(run.info.run_id, "train/loss")) == 2
+        assert list_artifacts(run_id=run.info.run_id, tracking_uri=uri)
+        assert any((tmp_path / "files").rglob("*.keras"))
+    finally:
+        kill(process)
