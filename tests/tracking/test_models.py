@@ -1,7 +1,11 @@
 """Models in MLflow: loadable, with their signature, also where their code is not."""
 
+import json
+import os
 import subprocess
 import sys
+import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +17,7 @@ import pytest
 from kdfuse import recording
 from kdfuse.tracking import models
 from kdfuse.tracking.mlflow_recorder import MlflowRecorder
+from tests.tracking.test_sender import free_port, kill
 
 
 class Doubled(keras.layers.Layer):
@@ -131,3 +136,34 @@ for name, run in (("plain", sys.argv[2]), ("custom", sys.argv[3])):
     arguments = [database, runs()["plain"].info.run_id, runs()["custom"].info.run_id]
     done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.slow
+def test_a_served_model_answers_a_request(recorder: MlflowRecorder, runs: Callable[..., Any], database: str, tmp_path: Path) -> None:
+    with recording.run("served") as run:
+        model = plain()
+        run.model(model, rows())
+    expected = keras.ops.convert_to_numpy(model(rows()))
+    port = free_port()
+    where = ["-m", f"runs:/{runs()['served'].info.run_id}/model", "--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
+    # As in an activated environment: MLflow looks for its web server on the PATH.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mlflow", "models", "serve", *where], cwd=tmp_path,
+        env={**os.environ, "MLFLOW_TRACKING_URI": database, "PATH": path},
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    asked = urllib.request.Request(
+        f"http://127.0.0.1:{port}/invocations", json.dumps({"inputs": rows().tolist()}).encode(), {"Content-Type": "application/json"}
+    )
+    try:
+        for _ in range(240):
+            try:
+                answer = json.load(urllib.request.urlopen(asked, timeout=30))
+                break
+            except OSError:
+                assert process.poll() is None, "the server ended"
+                time.sleep(0.5)
+        np.testing.assert_allclose(answer["predictions"], expected, atol=1e-6)
+    finally:
+        kill(process)
