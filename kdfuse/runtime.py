@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from kdfuse.settings import choose
 
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
-STRATEGIES = ("default", "one_device", "mirrored", "multi_worker_mirrored")
+STRATEGIES = ("default", "one_device", "gpu", "mirrored", "multi_worker_mirrored")
 
 
 class Device(NamedTuple):
@@ -138,25 +138,25 @@ def strategy(name: str | None = None, devices: Sequence[str] | None = None) -> A
     in one process; not measured on GPUs, nor `multi_worker_mirrored` on several machines.
 
     Args:
-        name: None or `"default"`: the one in force, or none. `"one_device"`: the first GPU, else the CPU. `"mirrored"`: a copy of the
-            model on each device, every batch divided among them. `"multi_worker_mirrored"`: the same over machines that the
-            environment variable TF_CONFIG names.
+        name: None or `"default"`: the one in force, or none. `"one_device"`: the first GPU, else the CPU. `"gpu"`: the first GPU,
+            else an error. `"mirrored"`: a copy of the model on each device, every batch divided among them.
+            `"multi_worker_mirrored"`: the same over machines that the environment variable TF_CONFIG names.
         devices: names such as `"GPU:0"`, for `"one_device"` one of them. By default all GPUs, without one all (logical) CPUs.
 
     Raises:
-        ValueError: an unknown name, a device that is not there, or no TF_CONFIG.
+        ValueError: an unknown name, a device that is not there, no GPU where one is asked for, or no TF_CONFIG.
     """
     kind = choose("strategy", "default" if name is None else name, STRATEGIES)
     if kind == "default":
         _refuse(devices, "default")
         return tensorflow().distribute.get_strategy()
-    if kind == "multi_worker_mirrored":
+    if kind in ("gpu", "multi_worker_mirrored"):
         _refuse(devices, kind)
-        if "TF_CONFIG" not in os.environ:
-            raise ValueError(
-                "`strategy`: expected the environment variable TF_CONFIG for 'multi_worker_mirrored'. Received: none. "
-                "Set it to the cluster's workers and this one's index, or use strategy='mirrored'."
-            )
+    if kind == "multi_worker_mirrored" and "TF_CONFIG" not in os.environ:
+        raise ValueError(
+            "`strategy`: expected the environment variable TF_CONFIG for 'multi_worker_mirrored'. Received: none. "
+            "Set it to the cluster's workers and this one's index, or use strategy='mirrored'."
+        )
     return _made(kind, None if devices is None else tuple(_device(device) for device in devices))
 
 
@@ -212,7 +212,12 @@ def _made(kind: str, names: tuple[str, ...] | None) -> Any:
         if name not in present:
             mend = "Leave `devices` out to use what is there" + ("" if gpus or not name.startswith("GPU") else "; no GPU was found")
             raise ValueError(f"`devices`: expected some of {present}. Received: {name!r}. {mend}.")
-    if kind == "one_device":
+    if kind == "gpu" and not gpus:
+        raise ValueError(
+            f"`strategy`: expected a GPU for 'gpu'. Received: a machine on which TensorFlow finds none, only {present}. "
+            "Install kdfuse[gpu] and NVIDIA's driver, or use strategy='one_device', which takes the CPU where there is no GPU."
+        )
+    if kind in ("one_device", "gpu"):
         if names is not None and len(names) != 1:
             raise ValueError(
                 f"`devices`: expected one device for 'one_device'. Received: {list(names)}. Use strategy='mirrored' for several."

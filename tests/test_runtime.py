@@ -140,6 +140,10 @@ def test_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind=None: [])
     with pytest.raises(ValueError, match="no GPU was found"):
         runtime.strategy("mirrored", ["gpu"])
+    with pytest.raises(ValueError, match="`strategy`: expected a GPU for 'gpu'. Received: .*finds none, only .*'CPU:0'.*Install kdfuse"):
+        runtime.strategy("gpu")
+    with pytest.raises(ValueError, match="`devices`: expected None for strategy 'gpu'"):
+        runtime.strategy("gpu", ["GPU:1"])
 
 
 def test_several_machines_need_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:

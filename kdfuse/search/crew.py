@@ -4,22 +4,40 @@ import contextlib
 import dataclasses
 import os
 import tempfile
+import threading
+import uuid
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cloudpickle
 import joblib
+import keras
 
-from kdfuse import recording
+from kdfuse import recording, runtime
 from kdfuse.data import Data
+from kdfuse.home import home
 from kdfuse.search.work import Job, Outcome, as_bytes, work
-from kdfuse.search.workers import ONE_THREAD, check_backend
+from kdfuse.search.workers import SHARING, check_backend, cluster, streamed
+from kdfuse.settings import flatten
 
 ATTEMPTS = 2
 """How often a trial is tried again whose worker was lost."""
-LOST = ("TerminatedWorkerError", "BrokenProcessPool", "KilledWorker", "WorkerCrashedError")
+LOST = ("TerminatedWorkerError", "BrokenProcessPool", "KilledWorker", "WorkerCrashedError", "NodeDiedError", "OutOfMemoryError")
+"""What loky, Dask and Ray say of a worker that died. TensorFlow's own lack of memory never comes as an exception: it is an outcome."""
+HERE = uuid.uuid4().hex
+"""This process, different from any other's on any machine."""
+ALONE = threading.Lock()
+"""Held while a trial runs in a worker: a Dask worker of several threads runs its trials one after another."""
+
+
+class Caller(NamedTuple):
+    """Whose trial it is: process, thread, and the folder where its state lives."""
+
+    process: str
+    thread: int
+    home: str
 
 
 def check_jobs(n_jobs: int) -> None:
@@ -33,64 +51,111 @@ def check_jobs(n_jobs: int) -> None:
     check_backend(n_jobs, threads_unsafe=True)
 
 
+def check_device(job: Job) -> None:
+    """Raise where a trial asks for a GPU and this machine has none: no other trial of the search could do better.
+
+    Raises:
+        ValueError: there is no GPU.
+    """
+    flat = flatten(job.candidate.technique, leaf=lambda value: "a model" if isinstance(value, keras.Model) else None)
+    for name, value in flat.items():
+        if name.rpartition("__")[2] == "strategy" and value == "gpu":
+            runtime.strategy("gpu")
+
+
 def outcomes(jobs: Sequence[Job], data: Data, n_jobs: int) -> Iterator[tuple[int, Outcome]]:
     """Run jobs and give each one's place and outcome as it ends.
 
     Args:
         jobs: independent of each other.
         data: for all of them.
-        n_jobs: how many at once; 1 runs them here, unless a cluster's backend of joblib is in force.
+        n_jobs: how many at once; 1 runs them here, more in processes, or on the cluster whose backend of joblib is in force.
+
+    Raises:
+        ValueError: a trial asks for a GPU where it runs, and there is none.
     """
-    if n_jobs == 1 and _backend() in ("LokyBackend", "SequentialBackend", "ThreadingBackend", "MultiprocessingBackend"):
+    if n_jobs == 1:
         for place, job in enumerate(jobs):
+            check_device(job)
             yield place, work(job, data)
         return
     left, lost = dict(enumerate(jobs)), 0
     while left:
+        # One at a time once workers die: then it is known which trial killed its worker.
+        turn = left if lost < ATTEMPTS else dict([next(iter(left.items()))])
         try:
-            with _few_threads():
-                # One at a time once workers die: then it is known which trial killed its worker.
-                pool = joblib.Parallel(n_jobs if lost < ATTEMPTS else 1, batch_size=1, pre_dispatch="2*n_jobs", **_streaming())
-                turn = list(left.items()) if lost < ATTEMPTS else [next(iter(left.items()))]
-                for place, packed in pool(joblib.delayed(remote)(place, _packed(job), data) for place, job in turn):
-                    outcome = cloudpickle.loads(packed)
-                    if outcome.events is not None:
-                        outcome.events.replay(left[place].run.recorder)
-                    del left[place]
-                    yield place, outcome
+            for place, packed in _turn(dict(turn), data, n_jobs):
+                outcome = cloudpickle.loads(packed)
+                if outcome.events is not None:
+                    outcome.events.replay(left[place].run.recorder)
+                del left[place]
+                yield place, outcome
         except Exception as error:
             if not _worker_lost(error):
                 raise
-            lost += 1
-            warnings.warn(f"A worker was lost; its trial runs again. {type(error).__name__}: {str(error).splitlines()[0]}", stacklevel=2)
+            name, first = type(error).__name__, str(error).partition("\n")[0]
+            # Dask has tried a trial several times before it says so.
+            lost = max(lost + 1, ATTEMPTS) if name == "KilledWorker" else lost + 1
+            again = "its trial runs again" if lost <= ATTEMPTS else "its trial is given up"
+            warnings.warn(f"A worker was lost; {again}. {name}: {first}", stacklevel=2)
             if lost > ATTEMPTS:
-                place, _ = next(iter(left.items()))
+                place, lost = next(iter(left)), 0
                 del left[place]
-                yield place, Outcome(error=f"{type(error).__name__}: the worker died each time that this trial ran.")
+                yield place, Outcome(error=f"{name}: the worker died each time that this trial ran.")
 
 
-def remote(place: int, packed: bytes, data: Data) -> tuple[int, bytes]:
-    """A trial in a worker: nothing of TensorFlow is loaded before its threads are bounded."""
-    for name, count in ONE_THREAD.items():
-        os.environ.setdefault(name, count)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    job: Job = cloudpickle.loads(packed)
-    job.run.recorder = memory = recording.Memory()
-    outcome = work(job, data)
-    if outcome.model is not None:
-        with tempfile.TemporaryDirectory() as folder:
-            outcome = dataclasses.replace(outcome, model=as_bytes(outcome.model, Path(folder)))
+def remote(place: int, packed: bytes, data: Data, caller: Caller) -> tuple[int, bytes]:
+    """A trial in a worker, whose threads are bounded before TensorFlow makes any.
+
+    Raises:
+        ValueError: it runs in another thread of the caller's process, or there is no GPU though it asks for one.
+    """
+    if caller.process == HERE and caller.thread != threading.get_ident():
+        raise ValueError(
+            "`n_jobs`: expected workers in processes of their own. Received: a worker that is a thread of the search's process. "
+            "Start the cluster with processes=True, threads_per_worker=1."
+        )
+    with ALONE, _environment(caller):
+        job: Job = cloudpickle.loads(packed)
+        check_device(job)
+        job.run.recorder = memory = recording.Memory()
+        outcome = work(job, data)
+        if outcome.model is not None:
+            with tempfile.TemporaryDirectory() as folder:
+                outcome = dataclasses.replace(outcome, model=as_bytes(outcome.model, Path(folder)))
     outcome.events = memory
     return place, cloudpickle.dumps(outcome)
+
+
+def _turn(turn: Mapping[int, Job], data: Data, n_jobs: int) -> Iterator[tuple[int, bytes]]:
+    """Run some of the jobs in workers. A lost worker is an error: at once in a pool, after the other trials on a cluster."""
+    folder = home()
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    caller = Caller(HERE, threading.get_ident(), str(folder))
+    calls = ((place, _packed(job)) for place, job in turn.items())
+    found = cluster()
+    if found is None:
+        with _few_threads():
+            # Of one worker joblib makes none, and runs the trial here.
+            pool = joblib.Parallel(n_jobs if len(turn) > 1 else 2, batch_size=1, pre_dispatch="2*n_jobs", **_streaming())
+            yield from pool(joblib.delayed(remote)(*call, data, caller) for call in calls)
+        return
+    lost: Exception | None = None
+    for result in streamed(found, remote, calls, (data, caller), n_jobs):
+        if not isinstance(result, Exception):
+            yield result
+        elif _worker_lost(result):
+            lost = lost or result
+        else:
+            raise result
+    if lost is not None:
+        raise lost
 
 
 def _packed(job: Job) -> bytes:
     run = dataclasses.replace(job.run, parent=None, children=[], recorder=recording.Silence())
     return cloudpickle.dumps(dataclasses.replace(job, run=run))  # type: ignore[no-any-return]
-
-
-def _backend() -> str:
-    return type(joblib.parallel.get_active_backend()[0]).__name__
 
 
 def _streaming() -> dict[str, Any]:
@@ -103,10 +168,29 @@ def _worker_lost(error: Exception) -> bool:
 
 
 @contextlib.contextmanager
+def _environment(caller: Caller) -> Iterator[None]:
+    """In a worker: bounded threads for good, and the caller's folder for one trial where this machine has it too."""
+    if caller.process == HERE:
+        yield
+        return
+    for name, value in {**SHARING, "TF_CPP_MIN_LOG_LEVEL": "3"}.items():
+        os.environ.setdefault(name, value)
+    with _lent({"KDFUSE_HOME": caller.home} if Path(caller.home).is_dir() else {}):
+        yield
+
+
+@contextlib.contextmanager
 def _few_threads() -> Iterator[None]:
     """New workers begin with one TensorFlow thread each: they share the cores."""
-    before = {name: os.environ.get(name) for name in ONE_THREAD}
-    os.environ.update(ONE_THREAD)
+    with _lent(SHARING):
+        yield
+
+
+@contextlib.contextmanager
+def _lent(variables: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables, until the end of the block."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:

@@ -46,7 +46,7 @@ class Search(Technique):
         limits: the most of a figure of which less is better, the least of one of which more is better: `{"parameters": 50_000}`.
             Candidates whose parameters or MACs are beyond them are not trained.
         n_jobs: trials at once in processes of their own, -1 for all cores. Inside `joblib.parallel_config(backend="dask")` or `"ray"`
-            they run on that cluster, which was not tried yet.
+            they run on that cluster (tried with the workers of one machine).
         vectorized: small dense networks train side by side in NumPy, which gives the weights of `fit` but for rounding.
         live: models stay in memory, compiled, so that TensorFlow does not trace them again: of survivors of halving, and of trials of
             `Train` that differ in learning rate and weights alone. In this process (`n_jobs=1`); the results are the same.

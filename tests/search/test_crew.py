@@ -3,6 +3,7 @@ import signal
 
 import joblib
 import pytest
+import tensorflow as tf
 
 import kdfuse as kf
 from kdfuse import recording
@@ -40,6 +41,15 @@ def test_workers_give_what_one_process_gives_though_one_is_killed(data, tmp_path
     assert sorted(ids.values()) == ["GridSearch", "trial 0", "trial 1", "trial 2"]
     epochs = [ids[arguments[0].id] for hook, arguments in memory.events if hook == "log" and arguments[2] == 0]
     assert sorted(epochs) == ["trial 0", "trial 1", "trial 2"]  # each worker's epochs came home, once
+
+
+@pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="there is a GPU")
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_gpu_that_is_not_there_ends_the_search_before_a_trial(data, jobs):
+    search = kf.RandomSearch(kf.Train(epochs=1, strategy="gpu"), {"build__units": [5, 6]}, n_trials=2, n_jobs=jobs)
+    with recording.use(recording.Memory()) as memory, pytest.raises(ValueError, match="`strategy`: expected a GPU for 'gpu'. Received"):
+        search(kf.models.mlp, data)
+    assert not [hook for hook, _ in memory.events if hook == "log"]
 
 
 def test_forked_processes_and_threads_are_refused():
