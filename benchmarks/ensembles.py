@@ -25,7 +25,7 @@ import kdfuse as kf
 NAME, MEMBERS = "ensembles", 5
 SETS = {
     "MNIST, 1,000 labels": {"load": ("mnist", {"labels": 1_000}), "epochs": 30},
-    "spoken digits": {"load": ("spoken_digits", {}), "epochs": 12},
+    "spoken digits": {"load": ("spoken_digits", {}), "epochs": 10},
 }
 FIGURES = ("test/accuracy", "test/log_loss", "test/ece", "cost/macs")
 COMBINERS = {
