@@ -8,7 +8,7 @@ split in batches of 1 and of 256, in rounds that take turns, as a ratio to the c
 
     python benchmarks/cascade.py [--seeds 0 1 2] [--data "MNIST, 5,000 labels" "spoken digits"]
     python benchmarks/cascade.py --quick       one seed, few epochs; nothing is kept
-    python benchmarks/cascade.py --table       only write the table of the README from the committed results
+    python benchmarks/cascade.py --table       only write the table of the documentation from the committed results
 """
 
 import argparse
@@ -124,7 +124,7 @@ def main():
                     common.save(NAME, {**results, name: {**results.get(name, {}), str(seed): done}})
             print(f"{name}, seed {seed}: {json.dumps(done['found'])}", flush=True)
     if not chosen.quick:
-        common.into_readme(NAME, table(common.load(NAME)))
+        common.into_page(NAME, table(common.load(NAME)))
 
 
 if __name__ == "__main__":

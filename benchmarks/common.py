@@ -1,4 +1,4 @@
-"""What the benchmarks share: per-seed results as JSON, their mean and spread, and the tables of the README."""
+"""What the benchmarks share: per-seed results as JSON, their mean and spread, and the tables of the documentation."""
 
 import json
 import platform
@@ -11,7 +11,8 @@ from typing import Any
 from kdfuse.home import write_atomic
 
 RESULTS = Path(__file__).parent / "results"
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
 
 
 def load(name: str) -> dict[str, Any]:
@@ -49,10 +50,12 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
-def into_readme(name: str, table: str) -> None:
-    """Put a table between `<!-- table: name -->` and `<!-- /table -->` of the README."""
-    text = README.read_text()
+def into_page(name: str, table: str) -> None:
+    """Put a table between `<!-- table: name -->` and `<!-- /table -->` of the README, or of the page of results."""
     pattern = re.compile(rf"(<!-- table: {re.escape(name)} -->\n).*?(<!-- /table -->)", re.DOTALL)
-    if not pattern.search(text):
-        raise SystemExit(f"README.md has no place for the table {name!r}.")
-    write_atomic(README, pattern.sub(lambda found: f"{found[1]}{table}\n{found[2]}", text).encode())
+    for page in PAGES:
+        text = page.read_text()
+        if pattern.search(text):
+            write_atomic(page, pattern.sub(lambda found: f"{found[1]}{table}\n{found[2]}", text).encode())
+            return
+    raise SystemExit(f"None of {', '.join(page.name for page in PAGES)} has a place for the table {name!r}.")

@@ -11,7 +11,7 @@ once for each seed and step.
     python benchmarks/deep_compression.py --nets LeNet-5 --seeds 0
     python benchmarks/deep_compression.py --quick         one seed, few epochs, under five minutes; nothing is kept
     python benchmarks/deep_compression.py --validate      one seed, judged on validation rows; nothing is kept
-    python benchmarks/deep_compression.py --table         only write the table of the README from the committed results
+    python benchmarks/deep_compression.py --table         only write the table of the documentation from the committed results
 """
 
 import argparse
@@ -162,7 +162,7 @@ def main():
                     common.save(NAME, {**results, name: {**results.get(name, {}), str(seed): done}})
             print(f"{name}, seed {seed}: {json.dumps(done['found'])}", flush=True)
     if not (chosen.quick or chosen.validate):
-        common.into_readme(NAME, table(common.load(NAME)))
+        common.into_page(NAME, table(common.load(NAME)))
 
 
 if __name__ == "__main__":

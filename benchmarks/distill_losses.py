@@ -9,7 +9,7 @@ reads layers, these are the three stages, one of them, or what goes into the hea
     python benchmarks/distill_losses.py                 quality; interrupt it and start it again as you like
     python benchmarks/distill_losses.py --cost          the cost of a step over student.fit, teacher live and cached
     python benchmarks/distill_losses.py --quick         two losses, few epochs; nothing is kept
-    python benchmarks/distill_losses.py --table         only write the table of the README from the committed results
+    python benchmarks/distill_losses.py --table         only write the table of the documentation from the committed results
 """
 
 import argparse
@@ -251,7 +251,7 @@ def main():
     results = results if chosen.quick else common.load(NAME)
     print(table(results))
     if not chosen.quick:
-        common.into_readme(NAME, table(results))
+        common.into_page(NAME, table(results))
 
 
 if __name__ == "__main__":

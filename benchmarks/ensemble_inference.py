@@ -5,7 +5,7 @@ process, rounds that take turns; each ratio is to the one graph in the same roun
 
     python benchmarks/ensemble_inference.py            about three minutes
     python benchmarks/ensemble_inference.py --quick    few rounds; nothing is kept
-    python benchmarks/ensemble_inference.py --table    only write the table of the README from the committed results
+    python benchmarks/ensemble_inference.py --table    only write the table of the documentation from the committed results
 """
 
 import argparse
@@ -99,7 +99,7 @@ def main():
         if chosen.quick:
             return
         common.save(NAME, {"settings": json.loads(json.dumps(SETTINGS)), "times": times})
-    common.into_readme(NAME, table(common.load(NAME)))
+    common.into_page(NAME, table(common.load(NAME)))
 
 
 if __name__ == "__main__":

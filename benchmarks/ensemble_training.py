@@ -6,7 +6,7 @@ medians. The weights are compared, beside what rounding alone does to one of the
 
     python benchmarks/ensemble_training.py            about eight minutes
     python benchmarks/ensemble_training.py --quick    one round of the smallest; nothing is kept
-    python benchmarks/ensemble_training.py --table    only write the table of the README from the committed results
+    python benchmarks/ensemble_training.py --table    only write the table of the documentation from the committed results
 """
 
 import argparse
@@ -116,7 +116,7 @@ def main():
         if not chosen.quick:
             common.save(NAME, {**common.load(NAME), case: {**json.loads(json.dumps(CASES[case])), **found}})
     if not chosen.quick:
-        common.into_readme(NAME, table(common.load(NAME)))
+        common.into_page(NAME, table(common.load(NAME)))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ boosting of five. Settings are the defaults of kdfuse; test is read once for eac
 
     python benchmarks/ensembles.py [--seeds 0 1 2] [--data "MNIST, 1,000 labels" "spoken digits"]
     python benchmarks/ensembles.py --quick       one seed, one epoch; nothing is kept
-    python benchmarks/ensembles.py --table       only write the table of the README from the committed results
+    python benchmarks/ensembles.py --table       only write the table of the documentation from the committed results
 """
 
 import argparse
@@ -120,7 +120,7 @@ def main():
                     common.save(NAME, {**results, name: {**results.get(name, {}), str(seed): done}})
             print(f"{name}, seed {seed}: {json.dumps(done['found'])}", flush=True)
     if not chosen.quick:
-        common.into_readme(NAME, table(common.load(NAME)))
+        common.into_page(NAME, table(common.load(NAME)))
 
 
 if __name__ == "__main__":

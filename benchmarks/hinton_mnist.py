@@ -19,7 +19,7 @@ numbers of epochs, which were set by the time at hand. Two earlier teachers with
     python benchmarks/hinton_mnist.py              the whole run; interrupt it and start it again as you like
     python benchmarks/hinton_mnist.py --quick      one seed, few epochs, under five minutes; nothing is written to the results
     python benchmarks/hinton_mnist.py --validate   the settings that were compared, on 10,000 of the 60,000 training images
-    python benchmarks/hinton_mnist.py --table      only write the table of the README from the committed results
+    python benchmarks/hinton_mnist.py --table      only write the table of the documentation from the committed results
 """
 
 import argparse
@@ -203,13 +203,13 @@ def record(group, name, found):
     common.save(NAME, {**results, group: {**results.get(group, {}), name: found}})
 
 
-def into_readme():
+def into_page():
     """Write the table, of the parts that were run with the present settings."""
     asked, results = parts(), common.load(NAME)
     told = {name: described(settings, asked["teacher"]) for name, settings in asked.items()}
     groups = {group: found for group, found in results.items() if group.startswith("seed ")}
     fresh = {group: {name: part for name, part in found.items() if part["settings"] == told.get(name)} for group, found in groups.items()}
-    common.into_readme(NAME, hinton_table.table(fresh, asked))
+    common.into_page(NAME, hinton_table.table(fresh, asked))
 
 
 def main():
@@ -221,7 +221,7 @@ def main():
     parser.add_argument("--parts", nargs="+", help="only these, by name: " + ", ".join({**parts(), **candidates()}))
     chosen = parser.parse_args()
     if chosen.table:
-        into_readme()
+        into_page()
         return
     asked, split, seeds = parts(), "test", chosen.seeds
     if chosen.validate:
@@ -245,7 +245,7 @@ def main():
                 shown = {key: value for key, value in done.items() if key != "settings"}
                 print(f"{group}, {name}: {json.dumps(shown)}", flush=True)
     if not (chosen.quick or chosen.validate or chosen.parts):
-        into_readme()
+        into_page()
 
 
 if __name__ == "__main__":

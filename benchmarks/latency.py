@@ -106,15 +106,19 @@ def table(results):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=21)
+    parser.add_argument("--table", action="store_true", help="only write the table of the documentation from the committed results")
     parser.add_argument("--quick", action="store_true", help="three short rounds; nothing is kept")
     chosen = parser.parse_args()
+    if chosen.table:
+        common.into_page(NAME, table(common.load(NAME)))
+        return
     rounds, milliseconds = (3, 5) if chosen.quick else (chosen.rounds, 30)
     with kf.silence():
         results = {"nets": {net: measure(net, rounds, milliseconds) for net in NETS}, "rounds": rounds}
     print(table(json.loads(json.dumps(results))))
     if not chosen.quick:
         common.save(NAME, results)
-        common.into_readme(NAME, table(results))
+        common.into_page(NAME, table(results))
 
 
 if __name__ == "__main__":

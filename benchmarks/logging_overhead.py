@@ -21,7 +21,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import common
 
 NAME = "logging_overhead"
 LIMIT_SHARE, LIMIT_CLOSE = 0.05, 3.0
@@ -109,6 +112,24 @@ def one_second(quick: bool) -> int:
     return 2048 * max(1, round(rows / seconds * (0.3 if quick else 1.0) / 2048))
 
 
+def table(results: dict[str, Any]) -> str:
+    """The figures of all pairs."""
+    measured, pairs = results["pairs"], len(results["pairs"])
+    low, share, high = common.median_interval([one["share"] for one in measured])
+    epoch = statistics.median(seconds for one in measured for seconds in one["without"]["epochs"])
+    rows = [
+        ["epoch, median (s)", f"{epoch:.2f}", ""],
+        [f"first to last of {results['epochs']} epochs, median of {pairs} pairs", f"{share:+.1%}", f"< {LIMIT_SHARE:.0%}"],
+        ["its 95 % interval", f"{low:+.1%} to {high:+.1%}", ""],
+        ["the same, best and worst pair", " to ".join(f"{f(one['share'] for one in measured):+.1%}" for f in (min, max)), ""],
+        ["the same in CPU time, median", f"{statistics.median(one['share_of_cpu'] for one in measured):+.1%}", ""],
+        ["closing a run, slowest (s)", f"{max(one['with']['closing'] for one in measured):.2f}", f"<= {LIMIT_CLOSE:.0f}"],
+        ["runs that MLflow has in full", f"{sum(one['with']['complete'] for one in measured)} of {pairs}", ""],
+    ]
+    how = "Pairs of processes at the same time, each held to one of 2 shared CPU cores, swapped from pair to pair"
+    return f"{common.markdown(['tracking', 'measured', 'limit'], rows)}\n\n{how} (`benchmarks/logging_overhead.py`)."
+
+
 def main() -> None:
     """Measure, print, and write the results of every pair."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -118,15 +139,17 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=0)
     parser.add_argument("--one", choices=("on", "off"), help=argparse.SUPPRESS)
     parser.add_argument("--core", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--table", action="store_true", help="only write the table of the documentation from the committed results")
     given = parser.parse_args()
+    if given.table:
+        common.into_page(NAME, table(common.load(NAME)))
+        return
     if given.one:
         os.sched_setaffinity(0, {given.core})
         print(json.dumps(train(given.one, given.epochs, given.rows)), flush=True)
         return
     if len(CORES) < 2:
         raise SystemExit("This benchmark holds processes to cores: it needs Linux and two of them.")
-    from benchmarks.common import RESULTS, into_readme, markdown, median_interval
-
     epochs, pairs = (6, 1) if given.quick else (given.epochs, given.pairs)
     rows = given.rows or one_second(given.quick)
     measured = []
@@ -137,27 +160,14 @@ def main() -> None:
                          "without": found["off"], "with": found["on"]})  # fmt: skip
         one = measured[-1]
         print(f"pair {place}: {one['share']:+.1%}, CPU {one['share_of_cpu']:+.1%}, closing {found['on']['closing']:.2f} s", flush=True)
-    low, share, high = median_interval([one["share"] for one in measured])
-    closing = max(one["with"]["closing"] for one in measured)
-    epoch = statistics.median(seconds for one in measured for seconds in one["without"]["epochs"])
-    rows_of_table = [
-        ["epoch, median (s)", f"{epoch:.2f}", ""],
-        [f"first to last of {epochs} epochs, median of {pairs} pairs", f"{share:+.1%}", f"< {LIMIT_SHARE:.0%}"],
-        ["its 95 % interval", f"{low:+.1%} to {high:+.1%}", ""],
-        ["the same, best and worst pair", " to ".join(f"{f(one['share'] for one in measured):+.1%}" for f in (min, max)), ""],
-        ["the same in CPU time, median", f"{statistics.median(one['share_of_cpu'] for one in measured):+.1%}", ""],
-        ["closing a run, slowest (s)", f"{closing:.2f}", f"<= {LIMIT_CLOSE:.0f}"],
-        ["runs that MLflow has in full", f"{sum(one['with']['complete'] for one in measured)} of {pairs}", ""],
-    ]
-    table = markdown(["tracking", "measured", "limit"], rows_of_table)
-    print(table)
+    results = {"epochs": epochs, "rows": rows, "pairs": measured}
+    print(table(results))
     if not given.quick:
         from kdfuse.home import write_atomic
 
-        results = {"epochs": epochs, "rows": rows, "median_share": share, "slowest_closing": closing, "pairs": measured}
-        how = "Pairs of processes at the same time, each held to one of 2 shared CPU cores, swapped from pair to pair"
-        into_readme(NAME, f"{table}\n\n{how} (`benchmarks/logging_overhead.py`).")
-        write_atomic(RESULTS / f"{NAME}.json", (json.dumps(results, indent=1) + "\n").encode())
+        write_atomic(common.RESULTS / f"{NAME}.json", (json.dumps(results, indent=1) + "\n").encode())
+        common.into_page(NAME, table(results))
+    share, closing = statistics.median(one["share"] for one in measured), max(one["with"]["closing"] for one in measured)
     if share >= LIMIT_SHARE or closing > LIMIT_CLOSE:
         raise SystemExit("A limit is not held.")
 

@@ -141,14 +141,18 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=21)
     parser.add_argument("--steps", type=int, default=64)
+    parser.add_argument("--table", action="store_true", help="only write the table of the documentation from the committed results")
     parser.add_argument("--quick", action="store_true", help="two rounds of eight steps; nothing is kept")
     chosen = parser.parse_args()
+    if chosen.table:
+        common.into_page(NAME, table(common.load(NAME)))
+        return
     rounds, steps = (2, 8) if chosen.quick else (chosen.rounds, chosen.steps)
     results = {"nets": {net: measure(net, rounds, steps) for net in NETS}, "rounds": rounds, "steps": steps}
     print(table(results))
     if not chosen.quick:
         common.save(NAME, results)
-        common.into_readme(NAME, table(results))
+        common.into_page(NAME, table(results))
 
 
 if __name__ == "__main__":

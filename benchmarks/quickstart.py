@@ -81,11 +81,18 @@ def macs(values):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--table", action="store_true", help="only write the table of the documentation from the committed results")
+    parser.add_argument("--quick", action="store_true", help="one seed; nothing is kept")
+    chosen = parser.parse_args()
+    if chosen.table:
+        common.into_page(NAME, table(common.load(NAME)))
+        return
     with kf.silence():
-        results = {"seeds": {str(seed): run_seed(seed) for seed in parser.parse_args().seeds}}
+        results = {"seeds": {str(seed): run_seed(seed) for seed in (chosen.seeds[:1] if chosen.quick else chosen.seeds)}}
     print(table(results))
-    common.save(NAME, results)
-    common.into_readme(NAME, table(results))
+    if not chosen.quick:
+        common.save(NAME, results)
+        common.into_page(NAME, table(results))
 
 
 if __name__ == "__main__":

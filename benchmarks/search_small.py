@@ -7,7 +7,7 @@ were written down before any test figure was seen.
 
     python benchmarks/search_small.py [--seeds 0 1 2] [--data "MNIST, 5,000 labels" "spoken digits"]
     python benchmarks/search_small.py --quick       one seed, few candidates; nothing is kept
-    python benchmarks/search_small.py --table       only write the table of the README from the committed results
+    python benchmarks/search_small.py --table       only write the table of the documentation from the committed results
 """
 
 import argparse
@@ -99,7 +99,7 @@ def main():
                     common.save(NAME, {**results, name: {**results.get(name, {}), str(seed): done}})
             print(f"{name}, seed {seed}: {json.dumps(done['found'])}", flush=True)
     if not chosen.quick:
-        common.into_readme(NAME, table(common.load(NAME)))
+        common.into_page(NAME, table(common.load(NAME)))
 
 
 if __name__ == "__main__":

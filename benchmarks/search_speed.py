@@ -9,7 +9,7 @@ the peer's whole time, and how often it never did. Importing the libraries count
     pip install keras-tuner==1.4.7
     python benchmarks/search_speed.py [--seeds 0 1 2] [--data "MLPs, digits" "CNNs, MNIST with 2,000 labels"]
     python benchmarks/search_speed.py --quick       one seed, two candidates, two epochs; nothing is kept
-    python benchmarks/search_speed.py --table       only write the table of the README from the committed results
+    python benchmarks/search_speed.py --table       only write the table of the documentation from the committed results
 """
 
 import argparse
@@ -63,7 +63,7 @@ def main():
                 results = common.load(NAME)
                 common.save(NAME, {**results, name: {**results.get(name, {}), str(seed): done}})
     if not chosen.quick:
-        common.into_readme(NAME, table(common.load(NAME)))
+        common.into_page(NAME, table(common.load(NAME)))
 
 
 def apart(who, name, seed, quick):

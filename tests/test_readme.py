@@ -19,20 +19,6 @@ def snippet(word: str) -> str:
     return next(code for code in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if word in code)
 
 
-def test_losses_of_ones_own() -> None:
-    names: dict[str, Any] = {"keras": keras, "kf": kf}
-    exec(snippet("register_keras_serializable"), names)
-    data = kf.datasets.load("digits", labels=100)
-    teacher = kf.models.convnet(data, filters=(12, 12), units=(), seed=1)
-    losses = [names["AbsoluteError"](), names["CosineHints"]("conv_2", "conv_1")]
-    technique = kf.Distill(teacher, losses=losses, training=kf.Train(epochs=4, learning_rate=0.02))
-    _, report = technique(kf.models.convnet(data, filters=(4, 4), units=()), data)
-    for curve in ("train/absolute_error_loss", "train/cosine_hints_loss"):
-        assert report.history[curve][-1] < report.history[curve][0]
-    features = np.random.default_rng(0).standard_normal((3, 5)).astype("float32")
-    assert float(names["CosineHints"]().compute_loss(features, features)) < -0.999
-
-
 def test_use_it_down_to_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
@@ -61,13 +47,3 @@ def test_found_by_search() -> None:
     exec(snippet("kf.HalvingSearch(").replace("max_epochs=27", "max_epochs=4, eta=2"), names)
     report = names["report"]
     assert report.metrics["size/parameters"] <= 20_000 and report.tables["front"]
-    names |= {"x": names["data"].train.x, "y": names["data"].train.y}
-    exec(snippet("kf.SearchCV(").replace("epochs=5", "epochs=1").replace("n_trials=4", "n_trials=1, cv=2"), names)
-    assert names["found"].best_estimator_.predict(names["x"][:3]).shape == (3,)
-
-
-def test_a_combiner_of_ones_own() -> None:
-    names: dict[str, Any] = {"keras": keras, "kf": kf}
-    exec(snippet("class Minimum"), names)
-    p, q = np.array([[0.5, 0.5]], "float32"), np.array([[0.2, 0.8]], "float32")
-    np.testing.assert_allclose(names["Minimum"]()([p, q]), [[0.2 / 0.7, 0.5 / 0.7]], rtol=1e-6)
