@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import typer
 
+from kdfuse.cli.compare import compare
 from kdfuse.cli.doctor import doctor
 from kdfuse.cli.export import export
 from kdfuse.cli.measure import measure
@@ -19,6 +20,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command()(compare)
 app.command()(doctor)
 app.command()(export)
 app.command()(measure)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from kdfuse.report import TABLE, Report, figure, format_cell
+from kdfuse.report import SPLITS, TABLE, Report, figure, format_cell
 
 
 def note(report: Report) -> str:
@@ -24,16 +24,24 @@ def table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | None = Non
     listed = list(rows)
     if columns is None:
         columns = ["model", *(name for name in (*TABLE, "validation/accuracy") if any(name in row for row in listed))]
-    head = "| " + " | ".join(_title(name) for name in columns) + " |"
-    rule = "|" + "|".join(" --- " if index == 0 else " ---: " for index in range(len(columns))) + "|"
-    body = ["| " + " | ".join(format_cell(row, name).replace("|", "\\|") for name in columns) + " |" for row in listed]
-    return "\n".join([head, rule, *body])
+    return markdown([title(name) for name in columns], [[format_cell(row, name) for name in columns] for row in listed])
 
 
-def _title(name: str) -> str:
+def markdown(titles: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """Texts as a Markdown table; the first column is left-aligned, the others are right-aligned."""
+    rule = "|" + "|".join(" --- " if index == 0 else " ---: " for index in range(len(titles))) + "|"
+    body = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
+    return "\n".join(["| " + " | ".join(titles) + " |", rule, *body])
+
+
+def title(name: str) -> str:
+    """The head of a column: `validation accuracy`, `accuracy - teacher`; a name that is no figure stays as it is."""
     known = figure(name)
     if known is None:
         return name
-    split = name.split("/", 1)[0]
-    title = known.title + (" (ms)" if known.style == "ms" else "")
-    return title if split not in ("train", "validation", "tflite") else f"{split} {title}"
+    if name.startswith("delta/"):
+        _, baseline, rest = name.split("/", 2)
+        return f"{title(rest)} - {baseline}"
+    split, *outputs = name.split("/")[:-1]
+    words = [*([split] if split in ("train", "validation", "tflite") else []), *(outputs if split in SPLITS else [])]
+    return " ".join([*words, known.title + (" (ms)" if known.style == "ms" else "")])

@@ -1,20 +1,23 @@
 """Groups of runs: `with kdfuse.track("experiment", run="…")`."""
 
 import contextlib
-import sys
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 
 from kdfuse import recording
 from kdfuse.report import Report
+from kdfuse.tracking.compare import view
 from kdfuse.tracking.mlflow_recorder import MlflowRecorder
+from kdfuse.tracking.store import Destination
 
 
 @contextlib.contextmanager
 def track(experiment: str, run: str | None = None, tags: Mapping[str, str] | None = None) -> Iterator[recording.Run]:
     """Make the runs in this block children of one run in an experiment.
 
-    The group's row shows the figures of its best child. `KDFUSE_TRACKING=off`, `kdfuse.silence()` and a recorder given by
-    `recording.use` stay in force.
+    The group's row shows the figures of its best child. At the end, how to compare the runs is printed, with links to MLflow's pages,
+    and a view of the experiment with the columns that matter is saved there. `KDFUSE_TRACKING=off`, `kdfuse.silence()` and a recorder
+    given by `recording.use` stay in force.
 
     Args:
         experiment: MLflow's experiment; made where it is missing.
@@ -45,8 +48,25 @@ def track(experiment: str, run: str | None = None, tags: Mapping[str, str] | Non
                     group.log(winner.metrics)
                 raise
             group.report = summary(group)
-        if isinstance(recorder, MlflowRecorder) and sys.stdout.isatty():
-            print(f"{len(group.children)} runs in experiment {experiment!r}. Look at them: kdfuse ui")
+        if isinstance(recorder, MlflowRecorder) and group.parent is None:
+            print("\n".join(farewell(group, Destination.current(recorder.experiment, recorder.uri))))
+
+
+def farewell(group: recording.Run, destination: Destination) -> list[str]:
+    """What is printed at the end of a group: how to compare its runs, in the terminal and in MLflow."""
+    count = len(group.children)
+    lines = [f"{count} run{'s' if count != 1 else ''} in experiment {destination.experiment!r}."]
+    if any(child.metrics for child in group.children):
+        lines[0] += f" Compare: kdfuse compare {shlex.quote(destination.experiment)}"
+    try:
+        found = view.ready(group, destination)
+    except Exception:  # the runs are safe, and a link is no reason to fail
+        found = {}
+    if not found:
+        return [*lines, "MLflow has not received all of it yet; what is missing: kdfuse sync"]
+    if not destination.uri.startswith("http"):
+        lines.append("In MLflow, while `kdfuse ui` runs:")
+    return lines + [f"  {name:<8}  {link}" for name, link in found.items()]
 
 
 def best(children: Sequence[Report]) -> Report | None:

@@ -16,7 +16,7 @@ def test_help_loads_nothing_heavy() -> None:
     code = """
 import sys
 from kdfuse.cli.app import main
-helps = [[name, "--help"] for name in ("doctor", "measure", "export", "sync", "ui")]
+helps = [[name, "--help"] for name in ("compare", "doctor", "measure", "export", "sync", "ui")]
 for arguments in (["--help"], *helps, ["--version"]):
     try:
         main(arguments)
@@ -26,7 +26,7 @@ print(sorted({"tensorflow", "keras", "mlflow", "numpy", "matplotlib", "sklearn"}
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, text=True, capture_output=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
-    assert all(word in done.stdout for word in ("doctor", "export", "measure", "sync", "ui"))
+    assert all(word in done.stdout for word in ("compare", "doctor", "export", "measure", "sync", "ui"))
 
 
 def test_it_runs_as_a_module() -> None:

@@ -1,7 +1,7 @@
 """The note of a run."""
 
 from kdfuse.report import Report
-from kdfuse.tracking.note import note, table
+from kdfuse.tracking.note import note, table, title
 
 
 def test_note_has_the_table_and_the_notes() -> None:
@@ -32,3 +32,17 @@ def test_steps_are_shown_and_counts_are_not() -> None:
 
 def test_a_spread_stands_beside_its_mean() -> None:
     assert table([{"model": "a", "test/accuracy": 0.972, "sd/test/accuracy": 0.003}]).splitlines()[-1] == "| a | 97.2 ± 0.3 % |"
+
+
+def test_heads() -> None:
+    names = (
+        "test/accuracy",
+        "validation/accuracy",
+        "tflite/accuracy",
+        "test/digit/accuracy",
+        "delta/teacher/test/accuracy",
+        "latency/p50_ms",
+        "x",
+    )
+    assert [title(name) for name in names] == ["accuracy", "validation accuracy", "tflite accuracy", "digit accuracy", "accuracy - teacher",
+                                               "latency (ms)", "x"]  # fmt: skip

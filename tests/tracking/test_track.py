@@ -8,8 +8,11 @@ import pytest
 from kdfuse import recording
 from kdfuse.recording import Memory, Silence
 from kdfuse.report import Report
+from kdfuse.tracking.compare import view
 from kdfuse.tracking.mlflow_recorder import MlflowRecorder
-from kdfuse.tracking.track import best, track
+from kdfuse.tracking.sender import sender
+from kdfuse.tracking.store import Destination
+from kdfuse.tracking.track import best, farewell, track
 
 
 def child(name: str, **metrics: float) -> None:
@@ -59,6 +62,31 @@ def test_the_ambient_recorder_returns(database: str) -> None:
         with track("theirs"):
             assert recording.recorder() is not mine
         assert recording.recorder() is mine
+
+
+def test_the_end_tells_how_to_compare(database: str, capsys: pytest.CaptureFixture[str]) -> None:
+    from mlflow import MlflowClient
+
+    with recording.use(MlflowRecorder()), track("two widths"):
+        with track("two widths", run="inner"):
+            child("c", validation__accuracy=0.7)
+        child("a", validation__accuracy=0.7, test__accuracy=0.71)
+        child("b", validation__accuracy=0.9, test__accuracy=0.88)
+    sender().wait()
+    experiment = MlflowClient(tracking_uri=database).get_experiment_by_name("two widths")
+    told = capsys.readouterr().out.splitlines()
+    assert told[0] == "3 runs in experiment 'two widths'. Compare: kdfuse compare 'two widths'" and len(told) == 4
+    assert f"/#/experiments/{experiment.experiment_id}/runs?" in told[2] and "viewStateShareKey=kdfuse" in told[2]
+    assert "/#/compare-runs?runs=" in told[3] and "mlflow.sharedViewState.kdfuse" in experiment.tags
+
+
+def test_where_mlflow_is_away_the_end_says_so(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*arguments: object) -> None:
+        raise OSError
+
+    monkeypatch.setattr(view, "ready", broken)
+    told = farewell(recording.Run("group", "track"), Destination("sqlite:///x.db", "x"))
+    assert told == ["0 runs in experiment 'x'.", "MLflow has not received all of it yet; what is missing: kdfuse sync"]
 
 
 def test_best() -> None:
