@@ -10,12 +10,12 @@ import kdfuse as kf
 COLUMNS = ("model", "validation/accuracy", "test/accuracy", "test/log_loss", "test/ece", "size/parameters", "cost/macs")
 
 
-def main(quick: bool = False) -> None:
+def main(quick: bool = False, fresh: bool = False) -> None:
     print(kf.runtime.describe())
     data = kf.datasets.load("digits" if quick else "spoken_digits")
     training = kf.Train(epochs=1 if quick else 20, decay="cosine", batch_size=64)
 
-    with kf.track("cascade", run=f"{data.name}: small, then three large"):
+    with kf.track("cascade", run=f"{data.name}: small, then three large", resume=not fresh):
         small, _ = training(kf.models.convnet(data, filters=(4, 8), units=()), data, name="small")
         members = []
         for seed in range(2 if quick else 3):
@@ -36,4 +36,6 @@ def main(quick: bool = False) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="scikit-learn's digits and one epoch: to see that it runs")
-    main(parser.parse_args().quick)
+    parser.add_argument("--fresh", action="store_true", help="begin anew where an earlier call was interrupted")
+    given = parser.parse_args()
+    main(given.quick, given.fresh)

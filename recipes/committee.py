@@ -10,12 +10,12 @@ import kdfuse as kf
 COLUMNS = ("model", "validation/accuracy", "test/accuracy", "test/log_loss", "test/ece", "size/parameters", "cost/macs", "latency/p50_ms")
 
 
-def main(quick: bool = False) -> None:
+def main(quick: bool = False, fresh: bool = False) -> None:
     print(kf.runtime.describe())
     data = kf.datasets.load("digits", labels=200 if quick else 400)
     training = kf.Train(epochs=1 if quick else 30, decay="cosine")
 
-    with kf.track("committee", run=f"{data.name}: five members"):
+    with kf.track("committee", run=f"{data.name}: five members", resume=not fresh):
         members = []
         for seed in range(2 if quick else 5):
             build = kf.models.convnet(data, filters=(8, 16), units=32, dropout=0.2, seed=seed)
@@ -39,4 +39,6 @@ def main(quick: bool = False) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few rows, members and epochs: to see that it runs")
-    main(parser.parse_args().quick)
+    parser.add_argument("--fresh", action="store_true", help="begin anew where an earlier call was interrupted")
+    given = parser.parse_args()
+    main(given.quick, given.fresh)

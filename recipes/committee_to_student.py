@@ -8,12 +8,12 @@ import argparse
 import kdfuse as kf
 
 
-def main(quick: bool = False) -> None:
+def main(quick: bool = False, fresh: bool = False) -> None:
     print(kf.runtime.describe())
     data = kf.datasets.load("digits", labels=200 if quick else 400)
     training = kf.Train(epochs=1 if quick else 30, decay="cosine")
 
-    with kf.track("committee to student", run=data.name):
+    with kf.track("committee to student", run=data.name, resume=not fresh):
         build = kf.models.convnet(data, filters=(16, 32), units=64, dropout=0.3)
         committee, _ = kf.Bagging(members=2 if quick else 5, training=training)(build, data, name="committee")
         distill = kf.Distill(committee, losses=[kf.SoftTargets(4.0)], label_weight=0.3, training=training, control=True)
@@ -28,4 +28,6 @@ def main(quick: bool = False) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few rows, members and epochs: to see that it runs")
-    main(parser.parse_args().quick)
+    parser.add_argument("--fresh", action="store_true", help="begin anew where an earlier call was interrupted")
+    given = parser.parse_args()
+    main(given.quick, given.fresh)

@@ -10,11 +10,11 @@ import shutil
 import kdfuse as kf
 
 
-def main(epochs: int = 30) -> None:
+def main(epochs: int = 30, fresh: bool = False) -> None:
     print(kf.runtime.describe())
     data = kf.datasets.load("digits")
 
-    with kf.track("prune-quantize", run="digits: 80 % zeros, int8"):
+    with kf.track("prune-quantize", run="digits: 80 % zeros, int8", resume=not fresh):
         build = kf.models.convnet(data, filters=(32, 64), units=64, batch_norm=True, dropout=0.3)
         model, _ = kf.Train(epochs=epochs)(build, data, name="dense")
 
@@ -33,4 +33,6 @@ def main(epochs: int = 30) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--epochs", type=int, default=30, help="epochs of the dense network, and of its pruning")
-    main(parser.parse_args().epochs)
+    parser.add_argument("--fresh", action="store_true", help="begin anew where an earlier call was interrupted")
+    given = parser.parse_args()
+    main(given.epochs, given.fresh)

@@ -14,11 +14,11 @@ COLUMNS = ("model", "test/accuracy", "tflite/accuracy", "size/parameters", "size
            "cost/macs", "latency/p50_ms", "latency/tflite_p50_ms")  # fmt: skip
 
 
-def main(epochs: int = 30) -> None:
+def main(epochs: int = 30, fresh: bool = False) -> None:
     print(kf.runtime.describe())
     data = kf.datasets.load("digits")
 
-    with kf.track("quickstart", run="digits: a convnet teaches 30-30"):
+    with kf.track("quickstart", run="digits: a convnet teaches 30-30", resume=not fresh):
         build = kf.models.convnet(data, filters=(32, 64), units=64, batch_norm=True, dropout=0.3)
         teacher, _ = kf.Train(epochs=epochs)(build, data, name="teacher")
 
@@ -55,4 +55,6 @@ def main(epochs: int = 30) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--epochs", type=int, default=30, help="epochs of the teacher; the student trains twice as long")
-    main(parser.parse_args().epochs)
+    parser.add_argument("--fresh", action="store_true", help="begin anew where an earlier call was interrupted")
+    given = parser.parse_args()
+    main(given.epochs, given.fresh)

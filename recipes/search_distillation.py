@@ -18,12 +18,12 @@ SPACE = {
 COLUMNS = ("model", "status", *SPACE, "validation/accuracy", "validation/log_loss", "epochs")
 
 
-def main(quick: bool = False) -> None:
+def main(quick: bool = False, fresh: bool = False) -> None:
     print(kf.runtime.describe())
     data = kf.datasets.load("digits") if quick else kf.datasets.load("mnist", labels=2_000)
     epochs = 1 if quick else 12
 
-    with kf.track("search distillation", run=f"{data.name}: how to teach 16 filters"):
+    with kf.track("search distillation", run=f"{data.name}: how to teach 16 filters", resume=not fresh):
         build = kf.models.convnet(data, filters=(16, 32), units=64, batch_norm=True, dropout=0.3)
         teacher, _ = kf.Train(epochs=2 * epochs, decay="cosine")(build, data, name="teacher")
         distill = kf.Distill(teacher, training=kf.Train(epochs=epochs), control=True)
@@ -41,4 +41,6 @@ def main(quick: bool = False) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="scikit-learn's digits and two trials: to see that it runs")
-    main(parser.parse_args().quick)
+    parser.add_argument("--fresh", action="store_true", help="begin anew where an earlier call was interrupted")
+    given = parser.parse_args()
+    main(given.quick, given.fresh)

@@ -28,7 +28,7 @@ COLUMNS = ("model", "status", "validation/accuracy", "size/parameters", "cost/ma
 FRONT = ("model", "validation/accuracy", "test/accuracy", "test/macro_f1", "size/parameters", "cost/macs")
 
 
-def main(quick: bool = False) -> None:
+def main(quick: bool = False, fresh: bool = False) -> None:
     print(kf.runtime.describe())
     data = kf.datasets.load("digits")
     epochs, limit = 4 if quick else 27, 20_000
@@ -36,7 +36,7 @@ def main(quick: bool = False) -> None:
         kf.Train(), SPACE, max_epochs=epochs, eta=2 if quick else 3, maximize="accuracy", minimize="macs", limits={"parameters": limit}
     )
 
-    with kf.track("search structure", run=f"{data.name}: at most {limit:,} parameters"):
+    with kf.track("search structure", run=f"{data.name}: at most {limit:,} parameters", resume=not fresh):
         best, report = search(None, data)
         by_hand = kf.models.mlp(data, units=(150, 64))
         _, other = kf.Train(epochs=epochs)(by_hand, data, name="by hand")
@@ -55,4 +55,6 @@ def main(quick: bool = False) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="four candidates and few epochs: to see that it runs")
-    main(parser.parse_args().quick)
+    parser.add_argument("--fresh", action="store_true", help="begin anew where an earlier call was interrupted")
+    given = parser.parse_args()
+    main(given.quick, given.fresh)

@@ -8,12 +8,12 @@ import argparse
 import kdfuse as kf
 
 
-def main(quick: bool = False) -> None:
+def main(quick: bool = False, fresh: bool = False) -> None:
     print(kf.runtime.describe())
     data = kf.datasets.load("digits" if quick else "spoken_digits")
     epochs = 1 if quick else 15
 
-    with kf.track("shrink", run=f"{data.name}: half of the filters"):
+    with kf.track("shrink", run=f"{data.name}: half of the filters", resume=not fresh):
         build = kf.models.convnet(data, filters=(32, 64, 64), units=64, batch_norm=True, dropout=0.3)
         large, _ = kf.Train(epochs=epochs, decay="cosine")(build, data, name="large")
 
@@ -30,4 +30,6 @@ def main(quick: bool = False) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="scikit-learn's digits and one epoch: to see that it runs")
-    main(parser.parse_args().quick)
+    parser.add_argument("--fresh", action="store_true", help="begin anew where an earlier call was interrupted")
+    given = parser.parse_args()
+    main(given.quick, given.fresh)

@@ -10,11 +10,11 @@ import argparse
 import kdfuse as kf
 
 
-def main(quick: bool = False) -> None:
+def main(quick: bool = False, fresh: bool = False) -> None:
     print(kf.runtime.describe())
     data = kf.datasets.load("spoken_digits", **({"labels": 100, "frames": 16, "mels": 12} if quick else {}))
 
-    with kf.track("speech", run="spoken digits: a GRU teaches a convnet"):
+    with kf.track("speech", run="spoken digits: a GRU teaches a convnet", resume=not fresh):
         build = kf.models.recurrent(data, units=(64, 64), dropout=0.3)
         teacher, _ = kf.Train(epochs=1 if quick else 12, decay="cosine")(build, data, name="teacher")
 
@@ -37,4 +37,6 @@ def main(quick: bool = False) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few recordings, small pictures, one epoch: to see that it runs")
-    main(parser.parse_args().quick)
+    parser.add_argument("--fresh", action="store_true", help="begin anew where an earlier call was interrupted")
+    given = parser.parse_args()
+    main(given.quick, given.fresh)

@@ -9,11 +9,11 @@ import argparse
 import kdfuse as kf
 
 
-def main(quick: bool = False) -> None:
+def main(quick: bool = False, fresh: bool = False) -> None:
     print(kf.runtime.describe())
     data = kf.datasets.load("polarity", **({"labels": 200, "words": 500, "length": 16} if quick else {}))
 
-    with kf.track("text", run="polarity: a GRU teaches a convnet"):
+    with kf.track("text", run="polarity: a GRU teaches a convnet", resume=not fresh):
         build = kf.models.recurrent(data, units=64, dropout=0.5)
         teacher, _ = kf.Train(epochs=1 if quick else 3, batch_size=64, decay="cosine")(build, data, name="teacher")
 
@@ -38,4 +38,6 @@ def main(quick: bool = False) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few sentences, short ones, one epoch: to see that it runs")
-    main(parser.parse_args().quick)
+    parser.add_argument("--fresh", action="store_true", help="begin anew where an earlier call was interrupted")
+    given = parser.parse_args()
+    main(given.quick, given.fresh)

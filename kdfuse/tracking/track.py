@@ -1,10 +1,14 @@
 """Groups of runs: `with kdfuse.track("experiment", run="…")`."""
 
 import contextlib
+import hashlib
 import shlex
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from kdfuse import recording
+from kdfuse.home import home
 from kdfuse.report import Report
 from kdfuse.tracking.compare import view
 from kdfuse.tracking.mlflow_recorder import MlflowRecorder
@@ -12,7 +16,9 @@ from kdfuse.tracking.store import Destination
 
 
 @contextlib.contextmanager
-def track(experiment: str, run: str | None = None, tags: Mapping[str, str] | None = None) -> Iterator[recording.Run]:
+def track(
+    experiment: str, run: str | None = None, tags: Mapping[str, str] | None = None, *, resume: bool = False
+) -> Iterator[recording.Run]:
     """Make the runs in this block children of one run in an experiment.
 
     The group's row shows the figures of its best child. At the end, how to compare the runs is printed, with links to MLflow's pages,
@@ -23,6 +29,9 @@ def track(experiment: str, run: str | None = None, tags: Mapping[str, str] | Non
         experiment: MLflow's experiment; made where it is missing.
         run: the group's name; by default the experiment's.
         tags: free text by name.
+        resume: calls of techniques that finished in a block of the same experiment and run that was killed or failed are not made
+            again: they give what they gave, where their settings, models and data (arrays) are the same. What is kept for that is
+            dropped when a block ends well, and at the beginning of one with `resume=False`.
 
     Yields:
         The group's run.
@@ -34,6 +43,11 @@ def track(experiment: str, run: str | None = None, tags: Mapping[str, str] | Non
     """
     if not isinstance(experiment, str) or not experiment.strip():
         raise ValueError(f"`experiment`: expected the name of an MLflow experiment. Received: experiment={experiment!r}.")
+    if not isinstance(resume, bool):
+        raise TypeError(f"`resume`: expected True or False. Received: resume={resume!r}.")
+    folder = home("state", "track-" + hashlib.sha256(repr((experiment, run)).encode()).hexdigest()[:32])
+    if not resume:
+        shutil.rmtree(folder, ignore_errors=True)
     ambient = recording.recorder()
     recorder: recording.Recorder = ambient
     if isinstance(ambient, MlflowRecorder) and ambient.experiment != experiment:
@@ -41,15 +55,28 @@ def track(experiment: str, run: str | None = None, tags: Mapping[str, str] | Non
     with recording.use(recorder):
         with recording.run(run or experiment, "track", {}, None, dict(tags or {})) as group:
             try:
-                yield group
+                with _keeping(folder if resume else None):
+                    yield group
             except BaseException:
                 winner = best(group.children)
                 if winner is not None:
                     group.log(winner.metrics)
                 raise
             group.report = summary(group)
+        shutil.rmtree(folder, ignore_errors=True)
         if isinstance(recorder, MlflowRecorder) and group.parent is None:
             print("\n".join(farewell(group, Destination.current(recorder.experiment, recorder.uri))))
+
+
+@contextlib.contextmanager
+def _keeping(folder: Path | None) -> Iterator[None]:
+    if folder is None:
+        yield
+        return
+    from kdfuse.finished import Finished, keeping
+
+    with keeping(Finished(folder)):
+        yield
 
 
 def farewell(group: recording.Run, destination: Destination) -> list[str]:

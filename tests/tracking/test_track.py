@@ -97,3 +97,35 @@ def test_best() -> None:
 def test_an_experiment_needs_a_name() -> None:
     with pytest.raises(ValueError, match="`experiment`"), track(" "):
         pass
+
+
+def test_calls_that_finished_before_an_interruption_are_not_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    import kdfuse as kf
+    from kdfuse.train import Train
+
+    data = kf.datasets.load("digits", labels=100)
+    made: list[str] = []
+    apply = Train.apply
+    monkeypatch.setattr(Train, "apply", lambda self, *given: made.append("training") or apply(self, *given))
+
+    def story(fails: bool, resume: bool = True) -> list[float]:
+        with track("story", run="two", resume=resume) as group:
+            first, _ = kf.Train(epochs=1)(kf.models.mlp(data, units=4), data)
+            if fails:
+                raise KeyboardInterrupt
+            kf.Train(epochs=1, seed=1)(first, data)
+        return [child.metrics["test/log_loss"] for child in group.children]
+
+    for resume in (True, False):
+        made.clear()
+        with pytest.raises(KeyboardInterrupt):
+            story(fails=True, resume=True)
+        figures = story(fails=False, resume=resume)
+        assert len(made) == (2 if resume else 3)  # the first one once, or twice
+    made.clear()
+    assert story(fails=False) == figures and len(made) == 2  # a block that ended well keeps nothing
+
+
+def test_resume_is_true_or_false() -> None:
+    with pytest.raises(TypeError, match="`resume`"), track("x", resume="yes"):  # type: ignore[arg-type]
+        pass
