@@ -32,3 +32,22 @@ def plain(axes: "Axes") -> None:
         axes.spines[side].set_color("#9aa5b1")
     axes.tick_params(labelsize=8, colors=INK)
     axes.set_axisbelow(True)
+
+
+def literal(made: "Figure") -> None:
+    """Show texts as they are: a name with dollar signs is no formula, and a broken formula would fail the plot.
+
+    Numbers at the ticks stay, which Matplotlib writes as formulas itself.
+    """
+    from matplotlib.ticker import FixedFormatter, FuncFormatter
+
+    texts = list(made.texts) if made._suptitle is None else [made._suptitle, *made.texts]  # type: ignore[attr-defined]
+    for axes in made.axes:
+        legend = axes.get_legend()
+        texts += [axes.title, axes._left_title, axes._right_title, axes.xaxis.label, axes.yaxis.label, *axes.texts]  # type: ignore[attr-defined]
+        texts += legend.get_texts() if legend is not None else []
+        for axis in (axes.xaxis, axes.yaxis):
+            if isinstance(axis.get_major_formatter(), FixedFormatter | FuncFormatter):
+                texts += axis.get_ticklabels()
+    for text in texts:
+        text.set_parse_math(False)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from kdfuse.report import Report, figure
 from kdfuse.tracking import ensemble_plots, search_plots
-from kdfuse.tracking.canvas import COLOURS, GRID, INK, OTHER, canvas, plain
+from kdfuse.tracking.canvas import COLOURS, GRID, INK, OTHER, canvas, literal, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,6 +45,7 @@ def draw(report: Report, folder: Path) -> list[Path]:
     for name, made in figures.items():
         folder.mkdir(parents=True, exist_ok=True)
         paths.append(folder / f"{name}.png")
+        literal(made)
         made.savefig(paths[-1], dpi=110)
     return paths
 

@@ -60,3 +60,12 @@ def test_many_classes_stay_readable() -> None:
     rows = [{"true": name, **{other: int(name == other) for other in names}} for name in names]
     axes = confusion(rows).axes[0]
     assert not axes.texts and len(axes.get_xticks()) == 30
+
+
+def test_names_that_look_like_formulas_are_drawn_as_they_are(tmp_path: Path) -> None:
+    bad = r"$\frac$"
+    rows = [{"true": bad, bad: 1, "dog": 2}, {"true": "dog", bad: 0, "dog": 3}]
+    trials = [{"model": bad, "status": "finished", "validation/accuracy": 0.5, "size/parameters": 2000, "build__units": 3}]
+    tables = {"confusion/test": rows, "weights": [{"model": bad, "weight": 0.3}], "trials": trials, "front": trials}
+    report = Report("Train", {}, {}, {"train/loss": [1.0, 0.1]}, tables, name=bad)
+    assert len(draw(report, tmp_path)) >= 3
