@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from kdfuse.compress.criteria.units import UnitCriterion as UnitCriterion
     from kdfuse.compress.criteria.wanda import Wanda as Wanda
     from kdfuse.compress.depth import ShrinkDepth as ShrinkDepth
+    from kdfuse.compress.grow import Grow as Grow
     from kdfuse.compress.patterns import Block as Block
     from kdfuse.compress.patterns import NofM as NofM
     from kdfuse.compress.prune import Prune as Prune
@@ -82,7 +83,6 @@ if TYPE_CHECKING:
     from kdfuse.ensemble.serial.chained import Chained as Chained
     from kdfuse.ensemble.serial.early_exits import EarlyExits as EarlyExits
     from kdfuse.export.export import export_model as export_model
-    from kdfuse.export.keras_file import load_model as load_model
     from kdfuse.export.keras_file import save_model as save_model
     from kdfuse.export.lite_model import LiteModel as LiteModel
     from kdfuse.fitting.decay import Constant as Constant
@@ -109,6 +109,9 @@ if TYPE_CHECKING:
     from kdfuse.technique import Chain as Chain
     from kdfuse.technique import Technique as Technique
     from kdfuse.technique import evaluate as evaluate
+    from kdfuse.tracking.compare.comparison import compare as compare
+    from kdfuse.tracking.registry import load_model as load_model
+    from kdfuse.tracking.registry import promote as promote
     from kdfuse.tracking.track import track as track
     from kdfuse.train import Train as Train
 
@@ -131,6 +134,7 @@ _NAMES = {
     "UnitCriterion": "kdfuse.compress.criteria.units:UnitCriterion",
     "Wanda": "kdfuse.compress.criteria.wanda:Wanda",
     "ShrinkDepth": "kdfuse.compress.depth:ShrinkDepth",
+    "Grow": "kdfuse.compress.grow:Grow",
     "Block": "kdfuse.compress.patterns:Block",
     "NofM": "kdfuse.compress.patterns:NofM",
     "Prune": "kdfuse.compress.prune:Prune",
@@ -167,7 +171,6 @@ _NAMES = {
     "Stop": "kdfuse.distill.schedules:Stop",
     "SelfDistill": "kdfuse.distill.self_distill:SelfDistill",
     "export_model": "kdfuse.export.export:export_model",
-    "load_model": "kdfuse.export.keras_file:load_model",
     "save_model": "kdfuse.export.keras_file:save_model",
     "LiteModel": "kdfuse.export.lite_model:LiteModel",
     "Constant": "kdfuse.fitting.decay:Constant",
@@ -216,11 +219,14 @@ _NAMES = {
     "SearchCV": "kdfuse.search.search_cv:SearchCV",
     "Restarts": "kdfuse.fitting.decay:Restarts",
     "evaluate": "kdfuse.technique:evaluate",
+    "compare": "kdfuse.tracking.compare.comparison:compare",
+    "load_model": "kdfuse.tracking.registry:load_model",
+    "promote": "kdfuse.tracking.registry:promote",
     "track": "kdfuse.tracking.track:track",
     "Train": "kdfuse.train:Train",
 }
 
-_LIGHT = {"datasets", "runtime", "Data", "silence", "Report", "format_table", "track"}
+_LIGHT = {"datasets", "runtime", "Data", "silence", "Report", "compare", "format_table", "track"}
 """Names that load neither Keras nor TensorFlow."""
 
 __all__ = ["__version__", *_NAMES]

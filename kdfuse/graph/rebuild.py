@@ -1,6 +1,7 @@
 """Build a model again without some of its channels: layers of new sizes, sliced weights, the same graph."""
 
 import contextlib
+import functools
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -114,11 +115,12 @@ class _Rebuilding:
             twin = keras.Sequential(name=model.name)
             twin.add(inputs[0]._keras_history.operation, rebuild=False)
             for layer in model.layers:
-                twin.add(self.layer(layer), rebuild=False)
+                for one in (self.layer(layer), *self.after(layer)):
+                    twin.add(one, rebuild=False)
             twin.build(tuple(inputs[0].shape))
             return twin
         given = keras.tree.pack_sequence_as(model.input, inputs)
-        outputs = model._run_through_graph(given, operation_fn=self.layer)
+        outputs = model._run_through_graph(given, operation_fn=self.called)
         outputs = keras.tree.pack_sequence_as(model._outputs_struct, keras.tree.flatten(outputs))
         kind = type(model) if _can_replay(model) else keras.Model
         with warnings.catch_warnings():  # the names of unnamed inputs differ
@@ -140,6 +142,15 @@ class _Rebuilding:
             self.memo[id(layer)] = (layer, twin)
         return self.memo[id(layer)][1]
 
+    def after(self, layer: Any) -> list[keras.Layer]:
+        """New layers behind what stands for `layer`; none here."""
+        return []
+
+    def called(self, layer: Any) -> Callable[..., Any]:
+        """What stands for a layer in a graph, with the new layers behind it."""
+        first, others = self.layer(layer), self.after(layer)
+        return first if not others else lambda *args, **kwargs: functools.reduce(lambda x, one: one(x), others, first(*args, **kwargs))
+
     def resized(self, layer: Any) -> Any:
         member, is_layer = self.channels.members.get(id(layer)), isinstance(layer, keras.Layer)
         if member is None or member.resize is None:
@@ -160,6 +171,10 @@ class _Rebuilding:
 
         return count
 
+    def value(self, weight: Weight, value: np.ndarray, twin: keras.Variable) -> np.ndarray:
+        """What the variable `twin` gets of a weight's value."""
+        return taken(weight, value, self.stays)
+
     def fill(self, original: keras.Layer, twin: keras.Layer, weights: dict[int, Weight]) -> None:
         """The parts of a layer's weights that stay, and all else that it holds."""
         variables, twins = original.variables, twin.variables
@@ -169,7 +184,7 @@ class _Rebuilding:
         for variable, twin_variable in zip(variables, twins, strict=True):
             value = keras.ops.convert_to_numpy(variable)
             if id(variable) in weights:
-                value = taken(weights[id(variable)], value, self.stays)
+                value = self.value(weights[id(variable)], value, twin_variable)
             if tuple(value.shape) != tuple(twin_variable.shape):
                 raise ValueError(
                     f"`model`: {variable.path} made anew has the shape {tuple(twin_variable.shape)}, its part that stays {value.shape}. "

@@ -13,6 +13,7 @@ FAST = kf.Train(epochs=1, batch_size=64, learning_rate=1e-3)
 STEPS = {
     "Prune": kf.Prune(0.5, training=FAST),
     "Shrink": kf.Shrink(keep=0.5, training=FAST),
+    "Grow": kf.Grow(1.5, training=FAST),
     "Cluster": kf.Cluster(16, training=FAST),
     "QuantizeAware": kf.QuantizeAware(training=FAST),
     "Quantize": kf.Quantize("dynamic"),
@@ -46,7 +47,7 @@ def test_a_chain_keeps_zeros_values_and_bits_down_to_the_file(data, mlp):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["Prune", "Shrink", "Cluster", "QuantizeAware"])
+@pytest.mark.parametrize("name", ["Prune", "Shrink", "Grow", "Cluster", "QuantizeAware"])
 def test_each_trains_under_a_teacher(data, mlp, name):
     import dataclasses
 
