@@ -4,6 +4,7 @@ Whatever is sent twice changes nothing: the MLflow run is found by its tag `kdfu
 metrics keep their original times (MLflow keeps one of each), files go to the same places.
 """
 
+import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -83,6 +84,15 @@ class Transcript:
         for first in range(0, len(parameters), PARAMETERS_A_CALL):
             client.log_batch(self._run.info.run_id, params=parameters[first : first + PARAMETERS_A_CALL])
         client.log_batch(self._run.info.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+        if "data" in event["tags"]:
+            self._data_set(event["tags"]["data"], event["tags"].get("data_fingerprint", ""))
+
+    def _data_set(self, name: str, mark: str) -> None:
+        """Name the data that the run used, so that MLflow shows it and finds the other runs on it."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        used = Dataset(names.shorten(name, 250), mark[:36], "kdfuse", json.dumps({"name": name, "fingerprint": mark}))
+        self._store.client.log_inputs(self._run.info.run_id, [DatasetInput(used, [InputTag("mlflow.data.context", "training")])])
 
     def _open(self, event: journal.Event) -> Any:
         self._store = self._stores(Destination(**event["destination"]))

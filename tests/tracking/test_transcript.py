@@ -46,6 +46,19 @@ def test_it_follows_a_journal_that_grows(journal: Journal, runs: Callable[..., A
     assert runs()["a"].info.status == "FINISHED" and runs()["a"].data.tags["kdfuse.late"] == "yes"
 
 
+def test_the_data_is_named(database: str, runs: Callable[..., Any]) -> None:
+    made = Journal("a")
+    run = {"id": "a", "name": "a", "technique": "Train", "parent": None, "started": 1e9}
+    tags = {"kdfuse.run_id": "a", "data": "digits", "data_fingerprint": "f" * 64}
+    destination = {"uri": database, "experiment": "x", "artifacts": None}
+    made.write({"kind": "start", "run": run, "settings": {}, "tags": tags, "destination": destination, "moment": 1e9})
+    end(made)
+    for _ in range(2):  # again changes nothing
+        Transcript(made.folder, Store).catch_up()
+    (used,) = runs()["a"].inputs.dataset_inputs
+    assert used.dataset.name == "digits" and used.dataset.digest == "f" * 36 and "f" * 64 in used.dataset.source
+
+
 def test_the_measured_figure_comes_after_its_curve(journal: Journal, runs: Callable[..., Any], curve: Callable[..., Any]) -> None:
     for step in range(2):
         log(journal, "validation/accuracy", 0.5, step)
