@@ -27,6 +27,8 @@ SETS = {
     "MNIST, 1,000 labels": {"load": ("mnist", {"labels": 1_000}), "epochs": 30},
     "spoken digits": {"load": ("spoken_digits", {}), "epochs": 10},
 }
+FIRST = ("member, mean of five", "best member by validation", "mean", "mean, calibrated")
+"""Rows that stand before the others: what is compared with."""
 FIGURES = ("test/accuracy", "test/log_loss", "test/ece", "cost/macs")
 COMBINERS = {
     "mean": kf.Mean(), "weighted, greedy": kf.Weighted(fit="greedy"), "weighted, convex": kf.Weighted(fit="convex"),
@@ -84,7 +86,7 @@ def table(results):
             continue
         found = [seed["found"] for seed in seeds.values()]
         best = [seed["best member by validation"]["test/accuracy"] for seed in found]
-        for row in found[0]:
+        for row in sorted(found[0], key=lambda row: FIRST.index(row) if row in FIRST else len(FIRST)):
             own = [seed[row] for seed in found]
             if None in own:
                 lines.append([name, row, f"refused in {own.count(None)} of {len(own)}", "", "", "", ""])
