@@ -3,10 +3,11 @@
 One space for all, 12 candidates for those that draw them, the same training and validation rows, one process of its own for each
 search, one after another. Peers: scikit-learn's RandomizedSearchCV over `keras.wrappers.SKLearnClassifier` (epochs are given to `fit`,
 for its clones lose those of the constructor; its score is that of the last epoch), KerasTuner's RandomSearch and Hyperband (their score is
-the best epoch's). kdfuse draws four times as many candidates; told is the time at which its best score so far reached each peer's, over
-the peer's whole time, and how often it never did. Importing the libraries counts for nobody.
+the best epoch's, and for convolutional networks kdfuse keeps the best epoch too). kdfuse draws four times as many dense candidates and
+twice as many convolutional ones; told is the time at which its best score so far reached each peer's, over the peer's whole time, and
+how often it never did. Importing the libraries counts for nobody.
 
-    pip install keras-tuner==1.4.7
+    pip install keras-tuner==1.4.7 tensorboard
     python benchmarks/search_speed.py [--seeds 0 1 2] [--data "MLPs, digits" "CNNs, MNIST with 2,000 labels"]
     python benchmarks/search_speed.py --quick       one seed, two candidates, two epochs; nothing is kept
     python benchmarks/search_speed.py --table       only write the table of the documentation from the committed results
@@ -29,10 +30,10 @@ import common
 
 NAME, TRIALS = "search_speed", 12
 SETS = {
-    "MLPs, digits": {"load": ["digits", {}], "epochs": 20, "builder": "mlp",
+    "MLPs, digits": {"load": ["digits", {}], "epochs": 20, "builder": "mlp", "more": 4,
                      "ints": {"units": [16, 256], "layers": [1, 3]},
                      "choices": {"activation": ["relu", "tanh", "sigmoid", "gelu", "leaky_relu"]}},
-    "CNNs, MNIST with 2,000 labels": {"load": ["mnist", {"labels": 2_000}], "epochs": 8, "builder": "convnet",
+    "CNNs, MNIST with 2,000 labels": {"load": ["mnist", {"labels": 2_000}], "epochs": 8, "builder": "convnet", "more": 2,
                                       "ints": {"filters": [8, 32], "layers": [1, 2], "units": [16, 64]},
                                       "choices": {"kernel_size": [3, 5], "pooling": ["max", "average"]}},
 }  # fmt: skip
@@ -197,14 +198,22 @@ def ours(search, builder, data):
 def ours_random(case, builder, data, epochs, trials, seed, begun):
     import kdfuse as kf
 
-    return ours(kf.RandomSearch(kf.Train(epochs=epochs, batch_size=BATCH), our_space(case), n_trials=4 * trials, seed=seed), builder, data)
+    training = kf.Train(epochs=epochs, batch_size=BATCH, stopping=keeping_best(case, epochs))
+    return ours(kf.RandomSearch(training, our_space(case), n_trials=case["more"] * trials, seed=seed), builder, data)
 
 
 def ours_halving(case, builder, data, epochs, trials, seed, begun):
     import kdfuse as kf
 
-    search = kf.HalvingSearch(kf.Train(batch_size=BATCH), our_space(case), max_epochs=epochs, n_trials=4 * trials, refit=False, seed=seed)
-    return ours(search, builder, data)
+    training, count = kf.Train(batch_size=BATCH, stopping=keeping_best(case, epochs)), case["more"] * trials
+    return ours(kf.HalvingSearch(training, our_space(case), max_epochs=epochs, n_trials=count, refit=False, seed=seed), builder, data)
+
+
+def keeping_best(case, epochs):
+    """Dense networks that train side by side keep their last weights."""
+    import kdfuse as kf
+
+    return kf.Stopping(monitor="validation/accuracy", patience=epochs) if case["builder"] == "convnet" else None
 
 
 def reached(curve, score):
