@@ -88,6 +88,7 @@ print("DONE", report.metrics["test/log_loss"], [child.name for child in report.c
 """
 
 
+@pytest.mark.slow
 def test_a_chain_that_was_killed_goes_on_at_its_first_unfinished_step(tmp_path):
     (tmp_path / "chain.py").write_text(textwrap.dedent(CHAIN))
 
