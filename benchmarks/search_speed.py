@@ -37,6 +37,8 @@ SETS = {
                                       "ints": {"filters": [8, 32], "layers": [1, 2], "units": [16, 64]},
                                       "choices": {"kernel_size": [3, 5], "pooling": ["max", "average"]}},
 }  # fmt: skip
+LEAST = 3
+"""Seeds without which a set is not told."""
 PEERS = ("scikit-learn RandomizedSearchCV", "KerasTuner RandomSearch", "KerasTuner Hyperband")
 OURS = ("kdfuse RandomSearch", "kdfuse HalvingSearch")
 OPTIMIZERS, RATE, DROPOUT, BATCH = ["sgd", "adam", "rmsprop"], (1e-4, 1e-1), (0.0, 0.5), 32
@@ -223,7 +225,7 @@ def reached(curve, score):
 def table(results):
     lines = []
     for name, seeds in results.items():
-        if name not in SETS:
+        if name not in SETS or len(seeds) < LEAST:
             continue
         found = [seed["found"] for seed in seeds.values()]
         for who in (*PEERS, *OURS):
