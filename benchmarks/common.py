@@ -1,10 +1,11 @@
 """What the benchmarks share: per-seed results as JSON, their mean and spread, and the tables of the documentation."""
 
+import argparse
 import json
 import platform
 import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,41 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """A Markdown table."""
     lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def over_seeds(
+    name: str, about: str, sets: dict[str, Any], run: Callable[[Any, int, bool], Any], table: Callable[[dict[str, Any]], str]
+) -> None:
+    """The command line of a benchmark of several data sets and seeds: each pair is run once and kept, until its settings change.
+
+    Args:
+        name: of the benchmark.
+        about: its docstring.
+        sets: settings by the name of a data set.
+        run: gives what was found for settings and a seed; the third argument says that it is only to be seen to run.
+        table: of the kept results.
+    """
+    import kdfuse as kf
+
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for flag in ("--quick", "--table"):
+        parser.add_argument(flag, action="store_true")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--data", nargs="+", default=list(sets), choices=list(sets))
+    chosen = parser.parse_args()
+    for one in chosen.data if not chosen.table else ():
+        for seed in chosen.seeds[:1] if chosen.quick else chosen.seeds:
+            settings = json.loads(json.dumps(sets[one]))
+            done = {} if chosen.quick else load(name).get(one, {}).get(str(seed), {})
+            if done.get("settings") != settings:
+                with kf.silence():
+                    done = {"settings": settings, "found": run(sets[one], seed, chosen.quick)}
+                if not chosen.quick:
+                    results = load(name)
+                    save(name, {**results, one: {**results.get(one, {}), str(seed): done}})
+            print(f"{one}, seed {seed}: {json.dumps(done['found'])}", flush=True)
+    if not chosen.quick:
+        into_page(name, table(load(name)))
 
 
 def into_page(name: str, table: str) -> None:

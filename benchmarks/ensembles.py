@@ -10,8 +10,6 @@ boosting of five. Settings are the defaults of kdfuse; test is read once for eac
     python benchmarks/ensembles.py --table       only write the table of the documentation from the committed results
 """
 
-import argparse
-import json
 import statistics
 import sys
 from pathlib import Path
@@ -103,27 +101,5 @@ def table(results):
     return f"{common.markdown(header, lines)}\n\nMean ± sd over {count} seeds (`benchmarks/{NAME}.py`)."
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for flag in ("--quick", "--table"):
-        parser.add_argument(flag, action="store_true")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--data", nargs="+", default=list(SETS), choices=list(SETS))
-    chosen = parser.parse_args()
-    for name in chosen.data if not chosen.table else ():
-        for seed in chosen.seeds[:1] if chosen.quick else chosen.seeds:
-            settings = json.loads(json.dumps(SETS[name]))
-            done = {} if chosen.quick else common.load(NAME).get(name, {}).get(str(seed), {})
-            if done.get("settings") != settings:
-                with kf.silence():
-                    done = {"settings": settings, "found": run(SETS[name], seed, chosen.quick)}
-                if not chosen.quick:
-                    results = common.load(NAME)
-                    common.save(NAME, {**results, name: {**results.get(name, {}), str(seed): done}})
-            print(f"{name}, seed {seed}: {json.dumps(done['found'])}", flush=True)
-    if not chosen.quick:
-        common.into_page(NAME, table(common.load(NAME)))
-
-
 if __name__ == "__main__":
-    main()
+    common.over_seeds(NAME, __doc__, SETS, run, table)

@@ -69,10 +69,6 @@ class Finished:
     def _place(self, key: str) -> Path:
         return self.folder / key[:40]
 
-    def forget(self) -> None:
-        """Drop all of it: the longer run has ended."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
 
 @contextlib.contextmanager
 def keeping(kept: Finished | None) -> Iterator[None]:

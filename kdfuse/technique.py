@@ -105,6 +105,7 @@ class Technique:
             keeping(None),
         ):
             if done is not None:
+                forget(key)  # where it was killed between keeping the result and dropping its state
                 made, run.report = done[0], done[1]
                 _made_by.update({one: done[2]["kept_from_run"] for one in (made if isinstance(made, tuple) else (made,))})
                 return made, done[1]

@@ -1,10 +1,13 @@
 """The examples of the documentation run, with fewer epochs and rows, and do what the pages say of them."""
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 
@@ -20,8 +23,8 @@ SHORTER = (
 
 
 def committee(names: dict[str, Any], told: str) -> None:
-    stages = names["report"]
-    assert Path("cascade.keras").exists() and stages is not None
+    assert keras.models.load_model("cascade.keras").output_shape == (None, 10)
+    assert "macs" in told and names["student"].count_params() == names["report"].metrics["size/parameters"]
 
 
 def extended(names: dict[str, Any], told: str) -> None:
@@ -67,3 +70,10 @@ def test_the_examples_of_a_page(page: str, tmp_path: Path, monkeypatch: pytest.M
         exec(compile(code, f"docs/{page}.md", "exec"), names)
     if page in SEEN:
         SEEN[page](names, capsys.readouterr().out)
+
+
+@pytest.mark.slow
+def test_the_pages_are_a_site(tmp_path: Path) -> None:
+    built = subprocess.run([sys.executable, "-m", "sphinx", "-W", "-q", str(DOCS), str(tmp_path)], capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
+    assert all((tmp_path / f"{page}.html").exists() for page in [*PAGES, "results", "decisions/index"])

@@ -8,7 +8,9 @@ import keras
 import numpy as np
 import pytest
 
+import kdfuse as kf
 from kdfuse.finished import Finished, keeping, kept
+from kdfuse.keys import state_folder
 from kdfuse.report import Report
 
 
@@ -27,8 +29,6 @@ def test_what_is_put_is_taken(tmp_path):
     for mine, theirs in zip(found.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(mine, theirs)
     assert shelf.take("another key") is None
-    shelf.forget()
-    assert shelf.take("a key") is None
 
 
 def test_several_models_come_back_as_a_tuple(tmp_path):
@@ -65,6 +65,18 @@ def test_keeping_holds_in_its_block(tmp_path):
         with keeping(None):
             assert kept() is None
     assert kept() is None
+
+
+def test_the_state_of_a_step_that_was_kept_is_dropped_where_the_kill_left_it(tmp_path):
+    data, model = kf.datasets.load("digits", labels=100), kf.Train(epochs=1)
+    shelf, built = Finished(tmp_path), kf.models.mlp(data, units=2)
+    with keeping(shelf):
+        model(built, data)
+        (key,) = [path.name for path in tmp_path.iterdir()]
+        left = state_folder(key) / "fit-0"
+        left.mkdir(parents=True)
+        model(built, data)
+    assert len(shelf.taken) == 1 and not left.exists()
 
 
 CHAIN = """

@@ -7,6 +7,7 @@ import numpy as np
 
 from kdfuse.compress.calibration import calibration, tensors
 from kdfuse.compress.criteria.units import check_integers
+from kdfuse.compress.training import check_afterwards
 from kdfuse.data import Data
 from kdfuse.fitting.batch_norm import reestimate
 from kdfuse.fitting.compiled import carry_compile
@@ -16,7 +17,7 @@ from kdfuse.graph.follow import graph_of
 from kdfuse.graph.renew import renew
 from kdfuse.settings import settings, suggest
 from kdfuse.technique import Result, Technique
-from kdfuse.train import Train, Trainer
+from kdfuse.train import Train
 
 
 @settings
@@ -53,15 +54,8 @@ class ShrinkDepth(Technique):
             )
         else:
             check_integers(remove=self.remove)
-        if self.training is not None and self.training != "auto" and not isinstance(self.training, Trainer):
-            raise TypeError(f"`training`: expected kdfuse.Train(...), kdfuse.Distill(...), 'auto' or None. Received: {self.training!r}.")
         check_integers(rows=self.rows, seed=self.seed)
-        if not isinstance(self.control, bool):
-            raise ValueError(f"`control`: expected True or False. Received: control={self.control!r}.")
-        if self.control and self.training is None:
-            raise ValueError(
-                "`control`: expected a `training` for the control to be trained with. Received: control=True without training."
-            )
+        check_afterwards(self.training, self.control)
 
     @property
     def _trainer(self) -> Any:

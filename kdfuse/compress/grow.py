@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from kdfuse.compress.criteria.units import check_integers
+from kdfuse.compress.training import check_afterwards
 from kdfuse.data import Data
 from kdfuse.fitting.compiled import carry_compile
 from kdfuse.graph.channels import Channels
@@ -17,7 +18,7 @@ from kdfuse.graph.renew import renew
 from kdfuse.graph.widen import draw_copies, widen
 from kdfuse.settings import settings
 from kdfuse.technique import Result, Technique
-from kdfuse.train import Train, Trainer
+from kdfuse.train import Train
 
 
 @settings
@@ -65,14 +66,7 @@ class Grow(Technique):
             )
         if isinstance(self.protect, str) or not all(isinstance(name, str) for name in self.protect):
             raise TypeError(f"`protect`: expected a list of names of layers, such as ['conv1']. Received: {self.protect!r}.")
-        if self.training is not None and self.training != "auto" and not isinstance(self.training, Trainer):
-            raise TypeError(f"`training`: expected kdfuse.Train(...), kdfuse.Distill(...), 'auto' or None. Received: {self.training!r}.")
-        if not isinstance(self.control, bool):
-            raise ValueError(f"`control`: expected True or False. Received: control={self.control!r}.")
-        if self.control and self.training is None:
-            raise ValueError(
-                "`control`: expected a `training` for the control to be trained with. Received: control=True without training."
-            )
+        check_afterwards(self.training, self.control)
 
     @property
     def _trainer(self) -> Any:

@@ -12,6 +12,7 @@ from kdfuse.compress.criteria.names import unit_criterion
 from kdfuse.compress.criteria.units import Material, UnitCriterion
 from kdfuse.compress.least_squares import reconstruct
 from kdfuse.compress.targets import absolute, find_keep
+from kdfuse.compress.training import check_afterwards
 from kdfuse.data import Data
 from kdfuse.fitting.batch_norm import reestimate
 from kdfuse.fitting.compiled import carry_compile
@@ -26,7 +27,7 @@ from kdfuse.graph.renew import renew
 from kdfuse.measure.latency import latency
 from kdfuse.settings import choose, settings
 from kdfuse.technique import Result, Technique
-from kdfuse.train import Train, Trainer
+from kdfuse.train import Train
 
 SCOPES = ("layer", "global")
 TARGETS = ("keep", "macs", "parameters", "latency_ms")
@@ -90,8 +91,6 @@ class Shrink(Technique):
             if getattr(self, name) is not None:
                 _number(name, getattr(self, name), "a number above 0")
         unit_criterion(self.criterion)
-        if self.training is not None and self.training != "auto" and not isinstance(self.training, Trainer):
-            raise TypeError(f"`training`: expected kdfuse.Train(...), kdfuse.Distill(...), 'auto' or None. Received: {self.training!r}.")
         choose("scope", self.scope, SCOPES)
         for name in ("round_to", "steps"):
             value = getattr(self, name)
@@ -99,13 +98,9 @@ class Shrink(Technique):
                 raise ValueError(f"`{name}`: expected an integer of at least 1. Received: {name}={value!r}.")
         if isinstance(self.protect, str) or not all(isinstance(name, str) for name in self.protect):
             raise TypeError(f"`protect`: expected a list of names of layers, such as ['conv1']. Received: {self.protect!r}.")
-        for name in ("reconstruct", "control"):
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"`{name}`: expected True or False. Received: {name}={getattr(self, name)!r}.")
-        if self.control and self._trainer is None:
-            raise ValueError(
-                "`control`: expected a `training` for the control to be trained with. Received: control=True without training."
-            )
+        if not isinstance(self.reconstruct, bool):
+            raise ValueError(f"`reconstruct`: expected True or False. Received: reconstruct={self.reconstruct!r}.")
+        check_afterwards(self._trainer, self.control)
         if self.keep == "nonzero" and (self.steps > 1 or self.reconstruct):
             raise ValueError(
                 "`keep`: 'nonzero' removes without loss, in one step. Received: `steps` or `reconstruct` beside it. Leave them out."

@@ -15,6 +15,22 @@ def check_training(training: Any) -> None:
         raise TypeError(f"`training`: expected kdfuse.Train(...) or kdfuse.Distill(teacher). Received: {training!r}.")
 
 
+def check_afterwards(training: Any, control: Any) -> None:
+    """Raise unless `training` is what a changed model can be trained with afterwards, and is there where a control asks for it.
+
+    Args:
+        training: a trainer, `"auto"`, or None for none.
+        control: whether the same changed model is also trained from new weights.
+    """
+    known = training is None or training == "auto" or (isinstance(training, Trainer) and not isinstance(training, type))
+    if not known:
+        raise TypeError(f"`training`: expected kdfuse.Train(...), kdfuse.Distill(...), 'auto' or None. Received: {training!r}.")
+    if not isinstance(control, bool):
+        raise ValueError(f"`control`: expected True or False. Received: control={control!r}.")
+    if control and training is None:
+        raise ValueError("`control`: expected a `training` for the control to be trained with. Received: control=True without training.")
+
+
 def innermost(training: Trainer) -> Train:
     """The `Train` that a trainer fits with, which knows epochs, batch size and all else."""
     end = _end(training)

@@ -4,7 +4,7 @@ import keras
 import pytest
 import tensorflow as tf
 
-from kdfuse.compress.training import check_training, innermost, needs_steps_apart, refuse_tfmot, run_steps
+from kdfuse.compress.training import check_afterwards, check_training, innermost, needs_steps_apart, refuse_tfmot, run_steps
 from kdfuse.data import Data
 from kdfuse.distill.distill import Distill
 from kdfuse.models.mlp import mlp
@@ -63,3 +63,15 @@ def test_objects_of_tfmot_are_refused_with_what_takes_their_place(case):
         refuse_tfmot("schedule", given)
     with pytest.raises(TypeError, match="`training`: "):
         check_training(given)
+
+
+def test_what_a_changed_model_is_trained_with_afterwards():
+    for training, control in ((None, False), ("auto", True), (Train(), True)):
+        check_afterwards(training, control)
+    for wrong in ("train", 3, Train):
+        with pytest.raises(TypeError, match="'auto' or None. Received"):
+            check_afterwards(wrong, False)
+    with pytest.raises(ValueError, match="`control`: expected True or False"):
+        check_afterwards(None, 1)
+    with pytest.raises(ValueError, match="`control`: expected a `training`"):
+        check_afterwards(None, True)

@@ -5,7 +5,7 @@ import pytest
 import kdfuse as kf
 from kdfuse.measure.measure import measure
 from kdfuse.search.goals import make_goals
-from kdfuse.search.judge import judge, structure
+from kdfuse.search.judge import _at_once, judge, structure
 
 
 @pytest.fixture(scope="module")
@@ -52,3 +52,8 @@ def test_several_outputs_are_judged_together():
 
 def test_structure_is_known_before_training(data, model):
     assert structure(model, data) == {"size/parameters": 64 * 6 + 6 + 6 * 10 + 10, "cost/macs": 64 * 6 + 60}
+
+
+def test_a_recurrent_network_is_judged_in_a_graph(data):
+    rows = kf.Data(train=(data.train.x[..., 0], data.train.y), validation=0.2)
+    assert _at_once(kf.models.recurrent(rows, units=3), rows) is None and _at_once(kf.models.mlp(data, units=2), data) is not None

@@ -5,8 +5,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +14,7 @@ import kdfuse as kf
 from kdfuse import recording
 from kdfuse.tracking.mlflow_recorder import MlflowRecorder
 from kdfuse.tracking.sender import sender
-from tests.tracking.test_sender import free_port, kill
+from tests.tracking.test_sender import free_port, server
 
 pytestmark = pytest.mark.slow
 
@@ -67,18 +65,7 @@ def test_a_run_behind_a_server(postgres: str, tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("KDFUSE_TRACKING", "on")
     port = free_port()
     uri = f"http://127.0.0.1:{port}"
-    stores = ["--backend-store-uri", postgres + "behind", "--artifacts-destination", str(tmp_path / "files"), "--serve-artifacts"]
-    command = [sys.executable, "-m", "mlflow", "server", *stores, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
-    try:
-        for _ in range(300):
-            try:
-                urllib.request.urlopen(f"{uri}/health", timeout=1)
-                break
-            except OSError:
-                assert process.poll() is None, "the server ended"
-                time.sleep(0.3)
+    with server(tmp_path, port, postgres + "behind"):
         data = kf.datasets.load("digits")
         with recording.use(MlflowRecorder("digits", uri)):
             _, report = kf.Train(epochs=2)(kf.models.mlp(data, units=4), data, name="behind")
@@ -89,6 +76,4 @@ def test_a_run_behind_a_server(postgres: str, tmp_path: Path, monkeypatch: pytes
         assert run.data.metrics["test/accuracy"] == pytest.approx(report.metrics["test/accuracy"])
         assert len(client.get_metric_history(run.info.run_id, "train/loss")) == 2
         assert list_artifacts(run_id=run.info.run_id, tracking_uri=uri)
-        assert any((tmp_path / "files").rglob("*.keras"))
-    finally:
-        kill(process)
+        assert any((tmp_path / "artifacts").rglob("*.keras"))

@@ -125,9 +125,9 @@ def free_port() -> int:
 
 
 @contextmanager
-def server(folder: Path, port: int) -> Iterator["subprocess.Popen[bytes]"]:
-    """A real MLflow server, up when the block begins."""
-    stores = ["--backend-store-uri", f"sqlite:///{folder / 'server.db'}", "--artifacts-destination", str(folder / "artifacts")]
+def server(folder: Path, port: int, store: str | None = None) -> Iterator["subprocess.Popen[bytes]"]:
+    """A real MLflow server, up when the block begins; `store`: its database, by default a SQLite file in `folder`."""
+    stores = ["--backend-store-uri", store or f"sqlite:///{folder / 'server.db'}", "--artifacts-destination", str(folder / "artifacts")]
     command = [sys.executable, "-m", "mlflow", "server", *stores, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     environment.pop("MLFLOW_TRACKING_URI", None)
@@ -135,18 +135,22 @@ def server(folder: Path, port: int) -> Iterator["subprocess.Popen[bytes]"]:
         command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
     try:
-        for _ in range(240):
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1)
-                break
-            except OSError:
-                assert process.poll() is None, "the server ended"
-                time.sleep(0.25)
-        else:
-            raise AssertionError("the server does not answer")
+        answers(process, port)
         yield process
     finally:
         kill(process)
+
+
+def answers(process: "subprocess.Popen[bytes]", port: int) -> None:
+    """Wait until MLflow's server answers."""
+    for _ in range(480):
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1)
+            return
+        except OSError:
+            assert process.poll() is None, "the server ended"
+            time.sleep(0.25)
+    raise AssertionError("the server does not answer")
 
 
 def kill(process: "subprocess.Popen[bytes]") -> None:

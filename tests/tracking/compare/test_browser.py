@@ -5,8 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -15,7 +13,7 @@ import kdfuse as kf
 from kdfuse import recording
 from kdfuse.tracking.mlflow_recorder import MlflowRecorder
 from kdfuse.tracking.sender import sender
-from tests.tracking.test_sender import free_port, kill
+from tests.tracking.test_sender import answers, free_port, kill
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -34,13 +32,7 @@ def test_the_links_of_a_group_open_its_comparison(database: str, tmp_path: Path,
     command = [sys.executable, "-m", "kdfuse.cli.app", "ui", "--port", str(port)]
     server = subprocess.Popen(command, env={**os.environ}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
-        for _ in range(240):
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1)
-                break
-            except OSError:
-                assert server.poll() is None, "the server ended"
-                time.sleep(0.5)
+        answers(server, port)
         table, together = (seen(links[name], tmp_path / name) for name in ("table", "together"))
     finally:
         kill(server)
