@@ -200,22 +200,22 @@ def ours(search, builder, data):
 def ours_random(case, builder, data, epochs, trials, seed, begun):
     import kdfuse as kf
 
-    training = kf.Train(epochs=epochs, batch_size=BATCH, stopping=keeping_best(case, epochs))
+    training = kf.Train(epochs=epochs, batch_size=BATCH, stopping=keeping_best(epochs))
     return ours(kf.RandomSearch(training, our_space(case), n_trials=case["more"] * trials, seed=seed), builder, data)
 
 
 def ours_halving(case, builder, data, epochs, trials, seed, begun):
     import kdfuse as kf
 
-    training, count = kf.Train(batch_size=BATCH, stopping=keeping_best(case, epochs)), case["more"] * trials
+    training, count = kf.Train(batch_size=BATCH, stopping=keeping_best(epochs)), case["more"] * trials
     return ours(kf.HalvingSearch(training, our_space(case), max_epochs=epochs, n_trials=count, refit=False, seed=seed), builder, data)
 
 
-def keeping_best(case, epochs):
-    """Dense networks that train side by side keep their last weights."""
+def keeping_best(epochs):
+    """The weights of the best epoch, as the tuners' scores are those of the best epoch."""
     import kdfuse as kf
 
-    return kf.Stopping(monitor="validation/accuracy", patience=epochs) if case["builder"] == "convnet" else None
+    return kf.Stopping(monitor="validation/accuracy", patience=epochs)
 
 
 def reached(curve, score):

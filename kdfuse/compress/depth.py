@@ -13,7 +13,7 @@ from kdfuse.fitting.batch_norm import reestimate
 from kdfuse.fitting.compiled import carry_compile
 from kdfuse.graph.blocks import Block, find_blocks, run_without, without_blocks
 from kdfuse.graph.copy import copy_model, is_sequential
-from kdfuse.graph.follow import graph_of
+from kdfuse.graph.nodes import graph_of
 from kdfuse.graph.renew import renew
 from kdfuse.settings import settings, suggest
 from kdfuse.technique import Result, Technique

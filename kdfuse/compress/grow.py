@@ -13,7 +13,8 @@ from kdfuse.fitting.compiled import carry_compile
 from kdfuse.graph.channels import Channels
 from kdfuse.graph.copy import copy_model, is_sequential
 from kdfuse.graph.deepen import deepen, find_hosts
-from kdfuse.graph.follow import describe, follow, graph_of
+from kdfuse.graph.follow import describe, follow
+from kdfuse.graph.nodes import graph_of
 from kdfuse.graph.renew import renew
 from kdfuse.graph.widen import draw_copies, widen
 from kdfuse.settings import settings

@@ -20,8 +20,9 @@ from kdfuse.graph.channels import Channels
 from kdfuse.graph.constants import remove_constant
 from kdfuse.graph.copy import copy_model, is_sequential
 from kdfuse.graph.families import Family, families
-from kdfuse.graph.follow import describe, follow, graph_of
+from kdfuse.graph.follow import describe, follow
 from kdfuse.graph.macs import count_macs
+from kdfuse.graph.nodes import graph_of
 from kdfuse.graph.rebuild import count_parameters, rebuild
 from kdfuse.graph.renew import renew
 from kdfuse.measure.latency import latency

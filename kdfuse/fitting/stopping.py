@@ -40,13 +40,37 @@ def higher_is_better(monitor: str) -> bool:
     return not any(word in bare for word in ("loss", "error", "mae", "mse", "rmse", "perplexity"))
 
 
+class Best:
+    """The best value of a curve so far.
+
+    Args:
+        monitor: the curve's name, which says whether more is better.
+        min_delta: how much better counts as better.
+
+    Attributes:
+        epoch: when it was, -1 before there is one.
+        waited: epochs since.
+    """
+
+    def __init__(self, monitor: str, min_delta: float = 0.0) -> None:
+        self.sign, self.min_delta = 1 if higher_is_better(monitor) else -1, min_delta
+        self.score, self.waited, self.epoch = -math.inf, 0, -1
+
+    def improved(self, epoch: int, value: float) -> bool:
+        """Take the value of an epoch; whether it is the best so far."""
+        if self.sign * value > self.score + self.min_delta:
+            self.score, self.waited, self.epoch = self.sign * value, 0, epoch
+            return True
+        self.waited += 1
+        return False
+
+
 class _Watch(keras.callbacks.Callback):
     """Follows one curve and counts the epochs since it was best."""
 
     def __init__(self, monitor: str, min_delta: float, history: History) -> None:
         super().__init__()
-        self.monitor, self.min_delta, self.curves = monitor, min_delta, history
-        self.best, self.waited, self.best_epoch = -math.inf, 0, -1
+        self.monitor, self.curves, self.best = monitor, history, Best(monitor, min_delta)
 
     def improved(self, epoch: int) -> bool:
         """Read the newest value; whether it is the best so far."""
@@ -56,19 +80,15 @@ class _Watch(keras.callbacks.Callback):
                 f"`monitor`: there is no curve {self.monitor!r}. {suggest(self.monitor, self.curves.values)}"
                 + (" `Data` has no validation split." if self.monitor.startswith("validation/") and not self.curves.validated else "")
             )
-        score = curve[-1] if higher_is_better(self.monitor) else -curve[-1]
-        if score > self.best + self.min_delta:
-            self.best, self.waited, self.best_epoch = score, 0, epoch
-            return True
-        self.waited += 1
-        return False
+        return self.best.improved(epoch, curve[-1])
 
     def get_state(self) -> tuple[dict[str, Any], list[np.ndarray]]:
-        return {"best": self.best if math.isfinite(self.best) else None, "waited": self.waited, "best_epoch": self.best_epoch}, []
+        best = self.best
+        return {"best": best.score if math.isfinite(best.score) else None, "waited": best.waited, "best_epoch": best.epoch}, []
 
     def set_state(self, state: dict[str, Any], arrays: list[np.ndarray]) -> None:
-        self.best = -math.inf if state["best"] is None else state["best"]
-        self.waited, self.best_epoch = state["waited"], state["best_epoch"]
+        self.best.score = -math.inf if state["best"] is None else state["best"]
+        self.best.waited, self.best.epoch = state["waited"], state["best_epoch"]
 
 
 class EarlyStop(_Watch):
@@ -83,7 +103,7 @@ class EarlyStop(_Watch):
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         if self.improved(epoch):
             self.weights = self.student.get_weights() if self.stopping.restore_best else []
-        elif self.waited >= self.stopping.patience:
+        elif self.best.waited >= self.stopping.patience:
             self.stopped = self.model.stop_training = True
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
@@ -106,8 +126,8 @@ class PlateauDecay(_Watch):
         self.plateau, self.rate = plateau, rate
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        if not self.improved(epoch) and self.waited >= self.plateau.patience:
+        if not self.improved(epoch) and self.best.waited >= self.plateau.patience:
             optimizer = self.model.optimizer
             now = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
             optimizer.learning_rate = max(now * self.plateau.rate, self.rate * self.plateau.floor)
-            self.waited = 0
+            self.best.waited = 0

@@ -2,13 +2,13 @@
 
 import dataclasses
 import warnings
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from typing import Any
 
 import keras
 
 from kdfuse.graph.copy import copy_model, is_sequential
-from kdfuse.graph.follow import graph_of
+from kdfuse.graph.nodes import graph_of, nodes_of
 
 layers = keras.layers
 FOLLOWERS = (layers.BatchNormalization, layers.LayerNormalization, layers.Activation, layers.ReLU, layers.LeakyReLU, layers.ELU,
@@ -49,7 +49,7 @@ def find_blocks(model: keras.Model) -> list[Block]:
             f"`model`: {model.name!r} ({type(model).__name__}) has no graph of layers, for its `call` is its own. Build it from the "
             "functional API or keras.Sequential with an Input."
         )
-    nodes = list(_ordered(graph))
+    nodes = list(nodes_of(graph))
     above: dict[int, frozenset[int]] = {}
     for node in nodes:
         given = node.input_tensors
@@ -86,7 +86,7 @@ def run_without(model: keras.Model, inputs: Any, blocks: Collection[Block], call
     values = {id(tensor): value for tensor, value in zip(graph.inputs, keras.tree.flatten(inputs), strict=True)}
     needed: set[int] = set()
     todo = [_resolved(tensor, skip) for tensor in graph.outputs]
-    nodes = list(_ordered(graph))
+    nodes = list(nodes_of(graph))
     maker = {id(tensor): node for node in nodes for tensor in node.outputs}
     while todo:
         tensor = todo.pop()
@@ -123,13 +123,6 @@ def without_blocks(model: keras.Model, names: Collection[str]) -> keras.Model:
         warnings.simplefilter("ignore")
         made = keras.Model(inputs, keras.tree.pack_sequence_as(twin._outputs_struct, outputs), name=model.name)
     return copy_model(made)  # whose layers know of no other graph
-
-
-def _ordered(graph: Any) -> Iterator[Any]:
-    for depth in sorted(graph._nodes_by_depth, reverse=True):
-        for node in graph._nodes_by_depth[depth]:
-            if node.operation is not None and not node.is_input:
-                yield node
 
 
 def _block(name: str, entry: Any, end: Any, nodes: list[Any], above: dict[int, frozenset[int]], outputs: set[int]) -> Block:

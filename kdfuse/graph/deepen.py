@@ -8,7 +8,8 @@ import keras
 import numpy as np
 
 from kdfuse.graph.channels import Channels
-from kdfuse.graph.follow import follow, graph_of
+from kdfuse.graph.follow import follow
+from kdfuse.graph.nodes import graph_of, nodes_of
 from kdfuse.graph.rebuild import _Rebuilding
 from kdfuse.graph.uses import channel_axis
 
@@ -131,15 +132,11 @@ def _identity(layer: Any) -> np.ndarray:
 
 def _nodes(model: Any, channels: Channels, prefix: str) -> Iterator[tuple[Any, str]]:
     """The steps of a graph and of those inside it that are followed, with the path before their names."""
-    graph = graph_of(model)
-    for depth in sorted(graph._nodes_by_depth, reverse=True):
-        for node in graph._nodes_by_depth[depth]:
-            if node.operation is None or node.is_input:
-                continue
-            if graph_of(node.operation) is not None and id(node.operation) in channels.inputs:
-                yield from _nodes(node.operation, channels, f"{prefix}{node.operation.name}/")
-            else:
-                yield node, prefix
+    for node in nodes_of(graph_of(model)):
+        if graph_of(node.operation) is not None and id(node.operation) in channels.inputs:
+            yield from _nodes(node.operation, channels, f"{prefix}{node.operation.name}/")
+        else:
+            yield node, prefix
 
 
 def _ends(model: Any) -> Iterator[int]:

@@ -5,7 +5,8 @@ from typing import Any
 
 import keras
 
-from kdfuse.graph.copy import is_functional, is_sequential
+from kdfuse.graph.copy import is_sequential
+from kdfuse.graph.nodes import graph_of, nodes_of
 from kdfuse.graph.trace import layer_calls
 
 ACTIVATIONS = ("softmax", "sigmoid", "linear", "log_softmax")
@@ -41,7 +42,7 @@ def finals(model: keras.Model, example: Any = None) -> list[Final] | None:
     Returns:
         One `Final` per output; None for a model without a graph where no example is given.
     """
-    graph = _graph(model)
+    graph = graph_of(model)
     if graph is not None or is_sequential(model):
         uses = _Uses()
         uses.add(model)
@@ -58,14 +59,12 @@ class _Uses:
 
     def add(self, layer: Any) -> None:
         self.calls[id(layer)] = self.calls.get(id(layer), 0) + 1
-        graph = _graph(layer)
+        graph = graph_of(layer)
         if graph is not None:
-            for nodes in graph._nodes_by_depth.values():
-                for node in nodes:
-                    if not node.is_input:
-                        for tensor in node.input_tensors:
-                            self.reads[id(tensor)] = self.reads.get(id(tensor), 0) + 1
-                        self.add(node.operation)
+            for node in nodes_of(graph):
+                for tensor in node.input_tensors:
+                    self.reads[id(tensor)] = self.reads.get(id(tensor), 0) + 1
+                self.add(node.operation)
         elif isinstance(layer, keras.Layer):
             for part in layer._flatten_layers(include_self=False, recursive=False):
                 self.add(part)
@@ -74,15 +73,8 @@ class _Uses:
         return self.calls.get(id(layer), 0) == 1
 
 
-def _graph(model: Any) -> Any:
-    """The functional graph that calling `model` runs, if there is one."""
-    if is_sequential(model):
-        return model._functional
-    return model if is_functional(model) else None
-
-
 def _end(layer: Any, index: int, uses: _Uses) -> Final:
-    graph = _graph(layer)
+    graph = graph_of(layer)
     if graph is not None:
         return _end_of_graph(graph, index, uses, alone=uses.once(layer))
     if is_sequential(layer):

@@ -8,8 +8,8 @@ import numpy as np
 
 from kdfuse.graph import sequences, weighted, weightless
 from kdfuse.graph.channels import Channels, Count, NotFollowed, Trail
-from kdfuse.graph.copy import is_functional, is_sequential
 from kdfuse.graph.families import settle
+from kdfuse.graph.nodes import graph_of, nodes_of
 from kdfuse.graph.uses import Rule, Use
 from kdfuse.settings import suggest
 
@@ -58,13 +58,6 @@ def follow(model: keras.Model, protect: Sequence[str] = (), visit: Visit | None 
     return channels
 
 
-def graph_of(model: Any) -> Any:
-    """The functional graph that calling `model` runs, None where it does something else."""
-    if is_sequential(model):
-        return model._functional
-    return model if is_functional(model) else None
-
-
 def _through(channels: Channels, model: Any, given: list[Trail | None], prefix: str) -> list[Trail | None]:
     graph = graph_of(model)
     known = channels.inputs.setdefault(id(model), given)
@@ -75,17 +68,16 @@ def _through(channels: Channels, model: Any, given: list[Trail | None], prefix: 
         id(tensor): trail if now is None or trail is None else trail._replace(value=now.value)
         for tensor, trail, now in zip(graph.inputs, known, given, strict=True)
     }
-    for depth in sorted(graph._nodes_by_depth, reverse=True):
-        for node in graph._nodes_by_depth[depth]:
-            if node.operation is None or node.is_input or any(id(tensor) not in trails for tensor in node.input_tensors):
-                continue
-            layer = node.operation
-            use = Use(channels, layer, prefix + layer.name, node.arguments.args, node.arguments.kwargs, node.outputs, trails)
-            made = _step(use)
-            if channels.visit is not None and graph_of(layer) is None:
-                made = channels.visit(use, made)
-            for tensor, trail in zip(node.outputs, made, strict=True):
-                trails[id(tensor)] = trail
+    for node in nodes_of(graph):
+        if any(id(tensor) not in trails for tensor in node.input_tensors):
+            continue
+        layer = node.operation
+        use = Use(channels, layer, prefix + layer.name, node.arguments.args, node.arguments.kwargs, node.outputs, trails)
+        made = _step(use)
+        if channels.visit is not None and graph_of(layer) is None:
+            made = channels.visit(use, made)
+        for tensor, trail in zip(node.outputs, made, strict=True):
+            trails[id(tensor)] = trail
     return [trails.get(id(tensor)) for tensor in graph.outputs]
 
 

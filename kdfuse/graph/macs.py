@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kdfuse.graph.nodes import graph_of, nodes_of
 from kdfuse.graph.trace import Call, watching
 
 layers = keras.layers
@@ -41,6 +42,9 @@ def count_macs(model: keras.Model, example: Any = None) -> int | None:
         return None
     if not model.built:
         model(example)
+    static = _from_graph(model)
+    if static is not None:
+        return static
     batch = next((int(spec.shape[0]) for spec in keras.tree.flatten(specs)), 1)
     # Traced and not run: nothing is computed and no state moves.
     with watching(model) as calls:
@@ -68,6 +72,29 @@ def _specs(model: keras.Model, example: Any) -> Any:
         else:
             specs = keras.tree.map_structure(lambda x: tf.TensorSpec((x.shape[0] or 1, *x.shape[1:]), x.dtype), inputs)
     return None if any(size is None for spec in keras.tree.flatten(specs) for size in spec.shape) else specs
+
+
+def _from_graph(model: keras.Model) -> int | None:
+    """The count by the shapes that a graph of Keras's own layers holds, where no layer has others inside; None for any other model."""
+    graph, total = graph_of(model), 0
+    if graph is None:
+        return None
+    for node in nodes_of(graph):
+        layer = node.operation
+        plain = isinstance(layer, keras.Layer) and not isinstance(layer, layers.Lambda | layers.RNN | keras.Model)
+        if not plain or layer._layers or type(layer).__module__.split(".")[0] != "keras":
+            return None
+        given, made = (keras.tree.map_structure(_of_one, part) for part in (node.arguments.args, node.outputs))
+        try:
+            total += _tree(Call(layer, given, {}, made[0] if len(made) == 1 else made), [])
+        except _Unknown:
+            return None
+    return total
+
+
+def _of_one(tensor: Any) -> Any:
+    """The shape of a graph's tensor for a batch of one."""
+    return keras.KerasTensor((1, *tensor.shape[1:]), tensor.dtype) if isinstance(tensor, keras.KerasTensor) else tensor
 
 
 def _tree(call: Call, calls: list[Call]) -> int:

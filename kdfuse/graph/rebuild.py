@@ -18,7 +18,7 @@ from kdfuse.graph.copy import (
     _is_container,
     is_sequential,
 )
-from kdfuse.graph.follow import graph_of
+from kdfuse.graph.nodes import graph_of
 from kdfuse.graph.remake import remake
 
 Stays = Callable[[Ids], np.ndarray]

@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 from keras.src.backend import compute_output_spec
 
-from kdfuse.graph.copy import is_functional, is_sequential
+from kdfuse.graph.nodes import graph_of
 from kdfuse.graph.trace import Call, layer_calls, watching
 from kdfuse.settings import suggest
 
@@ -183,7 +183,7 @@ def _head(model: keras.Model, example: Any, parts: list[_Part]) -> _Tap:
     while (head := next((call for call in calls if call.outputs is tensor), None)) is not None and not _has_kernel(head):
         given = keras.tree.flatten(_given(head.args, head.kwargs))
         tensor = given[0] if len(given) == 1 and given[0] is not tensor else None
-    if head is None and _graph(model) is None and not others:
+    if head is None and graph_of(model) is None and not others:
         # The plain operations of a `call` are not seen, so the way back is lost at the first of them.
         head = next((call for call in reversed(calls) if _has_kernel(call) and not call.layer._layers), None)
     if head is None:
@@ -197,7 +197,7 @@ def _head(model: keras.Model, example: Any, parts: list[_Part]) -> _Tap:
 
 def _called(model: keras.Model, example: Any) -> list[Call]:
     """What one call of the model calls, itself last; in a graph that is thrown away where its inputs are known."""
-    graph = _graph(model)
+    graph = graph_of(model)
     if graph is None:
         if example is None:
             raise ValueError(f"`names`: None cannot be told of {model.name!r}, which has no graph. Name a layer, or give `example`.")
@@ -206,10 +206,6 @@ def _called(model: keras.Model, example: Any) -> list[Call]:
         compute_output_spec(lambda inputs: model(inputs, training=False), graph.input)
     model._clear_losses()  # they belong to that graph
     return calls
-
-
-def _graph(model: keras.Model) -> Any:
-    return model._functional if is_sequential(model) else model if is_functional(model) else None
 
 
 def _has_kernel(call: Call) -> bool:

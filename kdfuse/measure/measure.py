@@ -116,12 +116,13 @@ def parts_of(model: keras.Model, done: Pass, data: Data, head: Any) -> list[Part
     return [Part(*one) for one in found]
 
 
-def told(rows: Sequence[Part], data: Data) -> tuple[dict[str, float], list[dict[str, Any]]]:
+def told(rows: Sequence[Part], data: Data, table: bool = True) -> tuple[dict[str, float], list[dict[str, Any]]]:
     """The figures of quality of the outputs on a split, and its confusion table.
 
     Args:
         rows: from `parts_of`.
         data: the names of the classes.
+        table: whether the table is wanted.
 
     Returns:
         `accuracy` and so on; for several outputs `<output>/accuracy` and the means. The table is empty where there is none.
@@ -135,7 +136,7 @@ def told(rows: Sequence[Part], data: Data) -> tuple[dict[str, float], list[dict[
     if any(row[0] for row in rows):
         means = figures if len(rows) == 1 else [figure for figure in MEANS if figure in figures]
         found |= {figure: float(np.mean(figures[figure])) for figure in means}
-    if len(rows) != 1 or not _has_table(rows[0]):
+    if not table or len(rows) != 1 or not _has_table(rows[0]):
         return found, []
     _, output, target, _, _, one_head = rows[0]
     return found, confusion(output, target, one_head, data.class_names)

@@ -17,7 +17,7 @@ from kdfuse.train import Train
 
 BY_ELEMENT = ("SGD", "RMSprop", "Adam", "AdamW", "Nadam", "Adamax", "Adagrad", "Adadelta", "Lion")
 """Optimizers that move each weight by its own gradient alone, so that stacked weights move as they do apart."""
-DEFAULTS = ("augment", "class_weight", "stopping", "precision", "strategy", "deterministic")
+DEFAULTS = ("augment", "class_weight", "precision", "strategy", "deterministic")
 
 
 def why_not(models: Sequence[keras.Model], data: Data, training: Any) -> str | None:
@@ -31,6 +31,8 @@ def why_not(models: Sequence[keras.Model], data: Data, training: Any) -> str | N
     reason = why_not_fitted(training, data)
     if reason is not None:
         return reason
+    if training.stopping is not None:
+        return "the training has `stopping`"
     optimizer = make_optimizer(training.optimizer, base_rate(training.optimizer, training.learning_rate))
     if type(optimizer).__name__ not in BY_ELEMENT or any(
         getattr(optimizer, name, None) for name in ("clipnorm", "global_clipnorm", "use_ema")

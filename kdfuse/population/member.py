@@ -67,14 +67,24 @@ class Member:
         gradient *= shares[:, None]
         self._backward(kept, gradient)
         if self.l2:
+            loss += self.penalty()
             for (kernel, *_), (slope, *_) in zip(self.parts, self.slopes, strict=True):
                 slope += self.l2 * kernel
-                loss += 0.5 * float(self.l2) * float(np.dot(kernel.ravel(), kernel.ravel()))
         rule.step(self.weights, self.gradient, rate, count)
         return loss
 
+    def penalty(self) -> float:
+        """What L2 adds to the loss."""
+        if not self.l2:
+            return 0.0
+        return 0.5 * float(self.l2) * sum(float(np.dot(kernel.ravel(), kernel.ravel())) for kernel, *_ in self.parts)
+
     def outputs(self, x: np.ndarray) -> np.ndarray:
         """What the network gives for rows `[rows, features]`, the head's activation included."""
+        return SLOPES[self.plan.activation]().value(self.logits(x))  # type: ignore[no-any-return]
+
+    def logits(self, x: np.ndarray) -> np.ndarray:
+        """What it gives in inference for rows `[rows, features]`, before the head's activation."""
         for place, layer in enumerate(self.plan.hidden):
             kernel, bias, scale = self.parts[place]
             x = x @ kernel
@@ -84,7 +94,7 @@ class Member:
             x = layer.activation.value(x if bias is None else x + bias)
         kernel, bias, _ = self.parts[-1]
         x = x @ kernel
-        return SLOPES[self.plan.activation]().value(x if bias is None else x + bias)  # type: ignore[no-any-return]
+        return x if bias is None else x + bias
 
     def write(self) -> None:
         """Give the Keras model the weights."""

@@ -1,7 +1,8 @@
 """Population: small dense networks of different widths, depths and settings, trained side by side without TensorFlow."""
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -19,6 +20,7 @@ from kdfuse.population.member import Member
 from kdfuse.population.plan import Plan, read
 from kdfuse.population.rules import make_rule, why_no_rule
 from kdfuse.population.targets import Target, why_no_target
+from kdfuse.population.watch import Watch, why_not_watched
 from kdfuse.splits import ArraySplit
 from kdfuse.train import Train
 
@@ -51,7 +53,9 @@ def why_not(model: keras.Model, training: Any, data: Data) -> str | None:
         return "its input is not of the shape of the rows"
     if model.count_params() > LARGE:
         return f"it has more than {LARGE:,} parameters"
-    return why_no_target(training.objective(model, data)["loss"], plan.activation)
+    objective = training.objective(model, data)
+    reason = None if training.stopping is None else why_not_watched(training.stopping, objective, data)
+    return reason or why_no_target(objective["loss"], plan.activation)
 
 
 class Population:
@@ -64,7 +68,8 @@ class Population:
 
     Attributes:
         epoch: epochs done.
-        curves: for each member `train/loss`, one value an epoch.
+        curves: for each member `train/loss`, one value an epoch; of one that has `stopping` also `validation/loss` and
+            `validation/accuracy`, where there are these.
     """
 
     def __init__(self, models: Sequence[keras.Model], trainings: Sequence[Train], data: Data) -> None:
@@ -73,23 +78,34 @@ class Population:
         self.epoch = 0
         self.curves: list[dict[str, list[float]]] = [{"train/loss": []} for _ in models]
         self._x = _rows(split.x)
+        held = data.validation
+        watched = isinstance(held, ArraySplit) and any(training.stopping is not None for training in trainings)
+        rows = _rows(held.x) if watched and isinstance(held, ArraySplit) else None
         weights = split.sample_weight
         self._weights = None if weights is None else np.asarray(next(leaves(weights))[1], "float32").reshape(-1)
         self._places = list(range(len(models)))
-        self._members = [_Course(model, training, data) for model, training in zip(models, trainings, strict=True)]
+        self._members = [_Course(model, training, data, rows) for model, training in zip(models, trainings, strict=True)]
 
     def advance(self, epochs: int) -> None:
         """Train on for some epochs."""
         with threadpool_limits(1), ThreadPoolExecutor(THREADS) as pool:
             jobs = [pool.submit(one.advance, self.epoch, epochs, self._x, self._weights) for one in self._members]
-            for curve, job in zip(self.curves, jobs, strict=True):
-                curve["train/loss"] += job.result()
+            for curves, job in zip(self.curves, jobs, strict=True):
+                for name, values in job.result().items():
+                    curves.setdefault(name, []).extend(values)
         self.epoch += epochs
 
     def outputs(self, split: Any) -> np.ndarray:
-        """What each member gives for every row of a split, the head's activation included: `[members, rows, columns]`."""
-        rows = [_rows(x) for x, _, _ in split.batches(4096)]
-        return np.stack([np.concatenate([one.member.outputs(x) for x in rows]) for one in self._members])
+        """What each member gives for every row of a split, the head's activation included: `[members, rows, columns]`.
+
+        One whose `stopping` restores the best epoch gives what it gave then.
+        """
+        rows, found = [_rows(x) for x, _, _ in split.batches(4096)], []
+        with threadpool_limits(1):  # threads that wait for each other take longer than these products
+            for one in self._members:
+                with one.at_best():
+                    found.append(np.concatenate([one.member.outputs(x) for x in rows]))
+        return np.stack(found)
 
     def keep(self, places: Sequence[int]) -> None:
         """Drop all members but these, which are numbered anew in this order."""
@@ -121,44 +137,66 @@ class Population:
         for mine, theirs in zip(own, given, strict=True):
             for array, value in zip(mine, theirs, strict=True):
                 array[...] = value
-        self.epoch, self.curves = (
-            int(state.meta["epoch"]),
-            [{name: list(curve) for name, curve in one.items()} for one in state.meta["curves"]],
-        )
+        self.epoch = int(state.meta["epoch"])
+        self.curves = [{name: list(curve) for name, curve in one.items()} for one in state.meta["curves"]]
+        for one, curves in zip(self._members, self.curves, strict=True):
+            if one.watch is not None:
+                one.watch.see_again(curves[one.watch.stopping.monitor])
 
     def write(self) -> None:
-        """Give each member's model its weights."""
+        """Give each member's model its weights: those of its best epoch where its `stopping` restores them."""
         for one in self._members:
-            one.member.write()
+            with one.at_best():
+                one.member.write()
 
 
 class _Course:
     """One member and how it is trained."""
 
-    def __init__(self, model: keras.Model, training: Train, data: Data) -> None:
+    def __init__(self, model: keras.Model, training: Train, data: Data, held: np.ndarray | None) -> None:
         plan = read(model)
         assert isinstance(plan, Plan)
         self.training, self.member = training, Member(plan, training.l2, training.seed)
         optimizer = make_optimizer(training.optimizer, base_rate(training.optimizer, training.learning_rate))
         self.rule = make_rule(optimizer, self.member.weights.size)
         self.rates = np.zeros(0, "float32")
-        loss: Any = training.objective(model, data)["loss"]
-        self.target = Target(loss, plan.activation, next(leaves(data.train.targets()))[1], int(plan.head.units))
+        objective, columns = training.objective(model, data), int(plan.head.units)
+        self.target = Target(objective["loss"], plan.activation, next(leaves(data.train.targets()))[1], columns)
+        self.watch: Watch | None = None
+        if training.stopping is not None:
+            self.watch = Watch(training.stopping, objective, plan.activation, columns, data, held, self._shown())
+
+    def _shown(self) -> list[np.ndarray]:
+        """What the outputs depend on."""
+        return [self.member.weights, *(array for pair in self.member.moving if pair is not None for array in pair)]
 
     def arrays(self) -> list[np.ndarray]:
-        """What changes from step to step."""
-        moving = [array for pair in self.member.moving if pair is not None for array in pair]
-        return [self.member.weights, *moving, *self.rule.moments]
+        """What changes from step to step, and what is kept of the best epoch."""
+        return [*self._shown(), *self.rule.moments, *(self.watch.kept if self.watch is not None else [])]
 
-    def advance(self, first: int, epochs: int, x: np.ndarray, weights: np.ndarray | None) -> list[float]:
-        """Train from epoch `first` on; the mean loss of each epoch."""
+    @contextlib.contextmanager
+    def at_best(self) -> Iterator[None]:
+        """Inside, the member has the weights of its best epoch, where they are kept."""
+        if self.watch is not None:
+            self.watch.swap()
+        try:
+            yield
+        finally:
+            if self.watch is not None:
+                self.watch.swap()
+
+    def advance(self, first: int, epochs: int, x: np.ndarray, weights: np.ndarray | None) -> dict[str, list[float]]:
+        """Train from epoch `first` on, unless it has stopped; its curves."""
         count, size = len(x), self.training.batch_size
         steps = -(-count // size)
         if len(self.rates) < (first + epochs) * steps:  # at once: how a vector is cut shows in the last bit of its cosines
             self.rates = _rates(self.training, max(self.training.epochs, first + epochs) * steps, steps)
-        losses, at = [], first * steps
+        found: dict[str, list[float]] = {}
+        at = first * steps
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # what diverges is told by its outputs
             for epoch in range(first, first + epochs):
+                if self.watch is not None and self.watch.stopped:
+                    break
                 self.member.begin(epoch)
                 order = np.random.default_rng([self.training.seed, epoch]).permutation(count)
                 total = 0.0
@@ -167,8 +205,10 @@ class _Course:
                     shares = np.full(len(rows), 1 / len(rows), "float32") if weights is None else weights[rows] / np.float32(len(rows))
                     total += len(rows) * self.member.step(x[rows], rows, self.target, shares, self.rule, self.rates[at], at + 1)
                     at += 1
-                losses.append(total / count)
-        return losses
+                told = {"train/loss": total / count} if self.watch is None else self.watch.after(epoch, total / count, self.member)
+                for name, value in told.items():
+                    found.setdefault(name, []).append(value)
+        return found
 
 
 def _rates(training: Train, count: int, steps: int) -> np.ndarray:

@@ -57,6 +57,18 @@ class Target:
             return -logs[at, y], gradient
         return -(y * logs).sum(axis=-1), gradient - y  # as TensorFlow has it: targets are taken to sum to 1
 
+    def hits(self, rows: np.ndarray, logits: np.ndarray) -> np.ndarray:
+        """How right each row is `[rows]`: 1 where its class has the largest logit; of independent columns the share that is right.
+
+        Args:
+            rows: their numbers.
+            logits: `[rows, columns]`, before the head's activation.
+        """
+        y = self.y[rows]
+        if self.kind == "BinaryCrossentropy":
+            return ((y > 0.5) == (logits > 0)).mean(axis=-1)  # type: ignore[no-any-return]
+        return (logits.argmax(axis=-1) == (y if y.ndim == 1 else y.argmax(axis=-1))).astype("float64")
+
 
 def why_no_target(loss: Any, activation: str) -> str | None:
     """Why a loss on such a head has no form here, as the end of a sentence; None where it has one."""

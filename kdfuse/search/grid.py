@@ -31,8 +31,8 @@ class GridSearch(Search):
         return len(self._different(choice))
 
     def search(self, session: Session) -> None:
-        opened = [session.open(candidate) for candidate in self._different(session.choice)]
-        session.advance([trial for trial in opened if trial is not None])
+        opened = (session.open(candidate) for candidate in self._different(session.choice) if not session.over())
+        session.run(trial for trial in opened if trial is not None)
 
     def _different(self, choice: Choice) -> list:  # type: ignore[type-arg]
         """The candidates, each once: settings that do not apply make no difference."""

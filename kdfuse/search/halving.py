@@ -93,7 +93,7 @@ class HalvingSearch(Search):
     def search(self, session: Session) -> None:
         first = 0
         for count, epochs in self.brackets():
-            trials = drawn(session, count, self.seed, first)
+            trials = list(drawn(session, count, self.seed, first))
             first = max([first, *(trial.number + 1 for trial in trials)])
             self._halve(session, trials, epochs)
 

@@ -43,7 +43,8 @@ def judge(
     found: dict[str, float] = {}
     if data.validation is not None:
         done = one_pass(model, data.validation, run=_at_once(model, data)) if outputs is None else _given(outputs, data.validation)
-        figures, _ = told(parts_of(model, done, data, detect_head(model, data.task, data.example(64), head)), data)
+        parts = parts_of(model, done, data, detect_head(model, data.task, data.example(64), head))
+        figures, _ = told(parts, data, table=False)
         found = {f"validation/{name}": value for name, value in figures.items()}
     found |= structure(model, data) if known is None else known
     named = {*goals.objectives, *goals.limits}

@@ -1,5 +1,7 @@
 """Random search."""
 
+from collections.abc import Iterator
+
 from kdfuse.search.candidate import Candidate
 from kdfuse.search.search import Search, whole
 from kdfuse.search.session import Session
@@ -31,10 +33,10 @@ class RandomSearch(Search):
             raise TypeError(f"`stop_hopeless`: expected True or False. Received: stop_hopeless={self.stop_hopeless!r}.")
 
     def search(self, session: Session) -> None:
-        session.advance(drawn(session, self.n_trials, self.seed))
+        session.run(drawn(session, self.n_trials, self.seed))
 
 
-def drawn(session: Session, count: int, seed: int, first: int = 0) -> list[Trial]:
+def drawn(session: Session, count: int, seed: int, first: int = 0) -> Iterator[Trial]:
     """Open trials of different candidates, the draw of each being a function of the seed and its number.
 
     Args:
@@ -43,10 +45,9 @@ def drawn(session: Session, count: int, seed: int, first: int = 0) -> list[Trial
         seed: of the draws.
         first: the number of the first draw.
     """
-    trials: list[Trial] = []
-    seen = {repr(trial.candidate.texts()) for trial in session.trials}
+    opened, seen = 0, {repr(trial.candidate.texts()) for trial in session.trials}
     for number in range(first, first + DRAWS * count):
-        if len(trials) == count or session.over():
+        if opened == count or session.over():
             break
         candidate: Candidate = session.choice.from_values(number, session.choice.space.draw(seeded(seed, number)))
         told = repr(candidate.texts())
@@ -54,5 +55,6 @@ def drawn(session: Session, count: int, seed: int, first: int = 0) -> list[Trial
             continue
         seen.add(told)
         trial = session.open(candidate)
-        trials += [trial] if trial is not None else []
-    return trials
+        if trial is not None:
+            opened += 1
+            yield trial

@@ -1,6 +1,7 @@
 """A search that is going on: its trials, how they run, what is kept of them."""
 
 import collections
+import itertools
 import time
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
@@ -29,7 +30,7 @@ from kdfuse.search.work import Job, Outcome, trains
 from kdfuse.settings import flatten
 
 BATCH = 8
-"""Trials that run alone before the bar is set anew below which the next ones stop."""
+"""Trials that are opened and run before the next ones, and before the bar is set anew below which these stop."""
 
 
 class Session:
@@ -105,6 +106,12 @@ class Session:
         if trial.error:
             self.end(trial)
         return trial
+
+    def run(self, trials: Iterable[Trial]) -> None:
+        """Train trials to their end, opening a few at a time so that the first results come soon; workers are given all at once."""
+        source, most = iter(trials), BATCH if self.n_jobs == 1 or self.stop_hopeless else None
+        while turn := list(itertools.islice(source, most)):
+            self.advance(turn)
 
     def advance(self, trials: Iterable[Trial], until: int | None = None) -> None:
         """Train the open ones among `trials`, to an epoch or to their end, and measure them on validation.
@@ -224,6 +231,7 @@ class Session:
             return
         kept = {one.number for one in self.front()}
         if trial.number in kept and trial.model is not None and not self.ledger.model(trial.number).exists():
+            trial.model = trial.model if trial.publish is None else trial.publish(trial.model, self.data)
             save_model(trial.model, self.ledger.model(trial.number))
         for one in self.trials:
             if one.status == "finished" and one.number not in kept and (one is trial or one.number in self._kept):

@@ -56,13 +56,18 @@ class Team:
         outputs = None if self.data.validation is None else self.population.outputs(self.data.validation)
         for place, (trial, model) in enumerate(zip(self.trials, self.models, strict=True)):
             training: Any = trial.candidate.technique
-            trial.history, trial.epochs, trial.how = dict(self.population.curves[place]), self.population.epoch, self.how
+            trial.history, trial.how = dict(self.population.curves[place]), self.how
+            losses = trial.history["train/loss"]
+            trial.epochs = len(losses)
             given = None if outputs is None else outputs[place]
-            if given is not None and not np.isfinite(given).all():
-                trial.error = "NonFiniteLoss: the outputs are not finite. A lower learning rate may help."
+            if not np.isfinite(losses).all() or (given is not None and not np.isfinite(given).all()):
+                trial.error = "NonFiniteLoss: the loss or the outputs are not finite. A lower learning rate may help."
                 continue
             trial.metrics = judge(model, self.data, self.goals, training.head, given, trial.structure)
-            trial.model = training.public(model, self.data)
+            if self.population.epoch >= self.epochs:
+                trial.model, trial.publish = model, training.public
+                if trial.epochs < self.epochs:
+                    trial.notes = [*trial.notes, f"Stopped early after {trial.epochs} of {self.epochs} epochs."]
         seconds = (time.perf_counter() - begun) / len(self.trials)
         for trial in self.trials:
             trial.seconds += seconds

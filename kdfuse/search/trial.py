@@ -30,6 +30,7 @@ class Trial:
         built: the model it begins with, until it was trained first.
         structure: figures that training does not change, where they were measured.
         model: the trained model, as long as it may be wanted.
+        publish: makes of it and the data what a user gets, where that is still to do.
         live: its training, where that paused and stays in memory.
         mark: equal for trials that one compiled model can train in turn; None where it trains this one alone.
         alone: why it cannot train together with others.
@@ -50,6 +51,7 @@ class Trial:
     built: Any = None
     structure: dict[str, float] | None = None
     model: Any = None
+    publish: Any = None
     live: Any = None
     mark: str | None = None
     alone: str = ""

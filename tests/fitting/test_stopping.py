@@ -58,7 +58,7 @@ def test_state_goes_on_where_it_was():
     meta, arrays = first.get_state()
     second = EarlyStop(Stopping(patience=3), history, model)
     second.set_state(meta, arrays)
-    assert second.waited == 2 and follow(second, history, model, "validation/loss", [2.0]) == 0
+    assert second.best.waited == 2 and follow(second, history, model, "validation/loss", [2.0]) == 0
 
 
 def test_plateau_lowers_the_rate_to_its_floor():

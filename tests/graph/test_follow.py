@@ -2,7 +2,8 @@ import keras
 import numpy as np
 import pytest
 
-from kdfuse.graph.follow import describe, follow, graph_of
+from kdfuse.graph.follow import describe, follow
+from kdfuse.graph.nodes import graph_of
 
 layers = keras.layers
 

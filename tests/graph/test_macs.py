@@ -2,6 +2,7 @@ import keras
 import numpy as np
 import pytest
 
+from kdfuse.graph import macs
 from kdfuse.graph.macs import count_macs
 
 layers = keras.layers
@@ -120,3 +121,17 @@ def test_several_inputs_and_no_trace_is_left():
     assert "call" not in vars(dense)
     for before, v in zip(states, model.variables, strict=True):
         np.testing.assert_array_equal(before, v)
+
+
+@pytest.mark.parametrize("name", ["dense over places", "conv2d same stride", "separable", "depthwise", "embedding"])
+def test_shapes_of_the_graph_give_what_a_trace_gives(name, monkeypatch):
+    def no_trace(*args, **kwargs):
+        raise AssertionError("traced")
+
+    build, expected = CASES[name]
+    model = build()
+    with monkeypatch.context() as patch:
+        patch.setattr(macs, "watching", no_trace)
+        assert count_macs(model) == expected
+    monkeypatch.setattr(macs, "_from_graph", lambda model: None)
+    assert count_macs(model) == expected

@@ -113,7 +113,7 @@ def test_what_diverges_says_so_in_its_outputs(data):
 @pytest.mark.parametrize(
     ("training", "said"),
     [
-        (Train(stopping=kf.Stopping()), "`stopping`"),
+        (Train(stopping=kf.Stopping("train/accuracy")), "`stopping`"),
         (Train(decay="plateau"), "watches"),
         (Train(optimizer="nadam"), "Nadam"),
         (Train(class_weight="balanced"), "`class_weight`"),

@@ -31,6 +31,17 @@ def test_dense_networks_train_as_a_team_and_are_judged(data):
     assert trials[2].seconds > 0
 
 
+def test_a_trial_that_stops_is_that_of_its_best_epoch(data):
+    stopping = kf.Stopping("validation/accuracy", patience=1)
+    trials = opened(data, kf.Train(epochs=12, learning_rate=0.05, stopping=stopping), {"build__units": [8, 16]}, count=2)
+    (team,) = teams(trials, data, make_goals("accuracy", None, None, data))
+    team.advance(None)
+    for trial in trials:
+        curve = trial.history["validation/accuracy"]
+        assert trial.epochs == len(curve) < 12 and f"Stopped early after {len(curve)} of 12 epochs." in trial.notes
+        assert trial.metrics["validation/accuracy"] == pytest.approx(max(curve)) and curve[-1] <= max(curve)
+
+
 def test_a_model_of_the_user_is_copied(data):
     model = kf.models.mlp(data, units=(4,))
     before = model.get_weights()

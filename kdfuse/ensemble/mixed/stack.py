@@ -210,7 +210,7 @@ def _names(members: Sequence[Member]) -> set[str]:
 
 def _figures(parts: Sequence[Part], data: Data) -> dict[str, float]:
     """Accuracy and log loss, or the errors of a regression; for several outputs of each, and the means."""
-    found, _ = told(parts, data)
+    found, _ = told(parts, data, table=False)
     return {name: value for name, value in found.items() if name.rpartition("/")[2] in TOLD}
 
 

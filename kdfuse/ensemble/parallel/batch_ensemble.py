@@ -16,8 +16,8 @@ from kdfuse.ensemble.parallel.training import check_training, innermost, with_tr
 from kdfuse.ensemble.values import Probabilities
 from kdfuse.fitting.compiled import carry_compile
 from kdfuse.graph.copy import copy_model
-from kdfuse.graph.follow import graph_of
 from kdfuse.graph.heads import detect_head
+from kdfuse.graph.nodes import graph_of
 from kdfuse.settings import settings
 from kdfuse.technique import Result
 from kdfuse.train import Train, Trainer

@@ -132,7 +132,7 @@ def scores(model: keras.Model, data: Data) -> dict[str, float]:
     assert data.validation is not None
     done = one_pass(model, data.validation)
     parts = parts_of(model, done, data, detect_head(model, data.task, data.example(64)))
-    figures, _ = told(parts, data)
+    figures, _ = told(parts, data, table=False)
     names = [f"{part.label}/{kind}" if part.label else kind for part in parts for kind in ("accuracy", "rmse")]
     return {f"validation/{name}": figures[name] for name in names if name in figures}
 
