@@ -15,17 +15,17 @@ from kdfuse.data import Data
 from kdfuse.fitting.augment import augmented, check_augment, check_source
 from kdfuse.fitting.checkpoint import Checkpoints, Shelf
 from kdfuse.fitting.checks import check_fit, class_weights
-from kdfuse.fitting.compiled import KEPT, auto_loss, auto_metrics, carry_compile, compile_settings, fresh
+from kdfuse.fitting.compiled import carry_compile, objective
 from kdfuse.fitting.decay import Decay, DecaySchedule, Plateau, make_decay, needs_steps
-from kdfuse.fitting.execution import steps_together
+from kdfuse.fitting.execution import rows_measured, steps_together
 from kdfuse.fitting.guards import EpochSeeds, Progress, StopAtNaN
 from kdfuse.fitting.history import History
 from kdfuse.fitting.live import compiled, keep, taken
 from kdfuse.fitting.loan import precision, weight_penalty
 from kdfuse.fitting.optimizers import Optimizer, base_rate, check_optimizer, make_optimizer
 from kdfuse.fitting.stopping import EarlyStop, PlateauDecay, Stopping
+from kdfuse.fitting.validation import Validation
 from kdfuse.graph.copy import copy_model
-from kdfuse.graph.heads import detect_head
 from kdfuse.home import home
 from kdfuse.keys import state_folder
 from kdfuse.settings import settings
@@ -35,6 +35,11 @@ _optimizers: WeakKeyDictionary[keras.Model, Any] = WeakKeyDictionary()
 """The user's optimizers of private copies, for `public`: `fit` compiles the copies with another one."""
 
 Engine = Callable[[keras.Model], keras.Model]
+
+
+def came_compiled(model: keras.Model) -> bool:
+    """Whether a private copy is of a model that its user had compiled."""
+    return model in _optimizers
 
 
 class Fitted(NamedTuple):
@@ -109,11 +114,11 @@ class Train(Technique):
     checkpoint: int = 1
     head: Any = "auto"
 
+    keeps_structure = True
+
     def __post_init__(self) -> None:
-        _integer("epochs", self.epochs, 1)
-        _integer("batch_size", self.batch_size, 1)
-        _integer("checkpoint", self.checkpoint, 0)
-        _integer("seed", self.seed, 0)
+        for name, least in (("epochs", 1), ("batch_size", 1), ("checkpoint", 0), ("seed", 0)):
+            _integer(name, getattr(self, name), least)
         if self.steps_per_execution != "auto":
             _integer("steps_per_execution", self.steps_per_execution, 1)
         check_optimizer(self.optimizer, self.learning_rate)
@@ -157,6 +162,7 @@ class Train(Technique):
         callbacks: Sequence[keras.callbacks.Callback] = (),
         *,
         engine: Engine | None = None,
+        validation: Validation | None = None,
     ) -> Fitted:
         """Train `model` in place.
 
@@ -165,6 +171,7 @@ class Train(Technique):
             data: its training split is trained on, its validation split is measured after every epoch.
             callbacks: Keras callbacks; those with `get_state` and `set_state` are kept in checkpoints.
             engine: makes from `model` what is fitted: it holds and trains it. L2, precision, loss and kept weights are those of `model`.
+            validation: measures the validation split in place of Keras.
 
         Returns:
             The curves and notes.
@@ -195,10 +202,12 @@ class Train(Technique):
                 start = checkpoints.resume(fitted) if fitted.weights else 0
                 if going is not None and going.begun and not start:
                     raise RuntimeError("The checkpoints of a paused training are gone, so that it cannot go on. Run it again.")
-                hooks = [EpochSeeds(self.seed), StopAtNaN(model, _kept()), history, *stops, *callbacks, checkpoints]
+                hooks: list[Any] = [validation] if validation is not None else []
+                hooks += [EpochSeeds(self.seed), StopAtNaN(model, _kept()), history, *stops, *callbacks, checkpoints]
                 if sys.stderr.isatty() and os.environ.get("KDFUSE_PROGRESS", "") != "off":
                     hooks.append(Progress(model.name, self.epochs, steps))
-                self._run(fitted, data, hooks, start, steps, any(getattr(stop, "stopped", False) for stop in stops))
+                stopped = any(getattr(stop, "stopped", False) for stop in stops)
+                self._run(fitted, data if validation is None else data.with_splits(validation=None), hooks, start, steps, stopped)
                 if shelf.open:
                     keep(model, fitted)
         history.close()
@@ -241,19 +250,7 @@ class Train(Technique):
 
     def objective(self, model: keras.Model, data: Data) -> dict[str, Any]:
         """What `model` is compiled with: the loss, its weights and the metrics."""
-        own = {name: fresh(value) for name, value in compile_settings(model).items() if name in KEPT}
-        x, y, weights = data.train.head(2)
-        if isinstance(self.loss, str) and self.loss == "auto":
-            if "loss" in own:
-                return own
-            head = detect_head(model, data.task, x, self.head)
-            shapes = model.outputs if getattr(model, "outputs", None) else model(x, training=False)
-            flat = keras.tree.flatten(shapes)
-            shapes = flat[0] if isinstance(head, str) else keras.tree.pack_sequence_as(head, flat)
-            metrics = {"metrics" if weights is None else "weighted_metrics": auto_metrics(head, data.task, y, shapes)}
-            return {"loss": auto_loss(head, data.task, y, shapes), **metrics}
-        own.setdefault("metrics", None)
-        return {**own, "loss": fresh(self.loss)}
+        return objective(model, data, self.loss, self.head)
 
     @contextlib.contextmanager
     def _shelf(self, data: Data) -> Iterator[Shelf]:
@@ -284,7 +281,7 @@ class Train(Technique):
             steps_per_epoch=steps if data.train.indexable else None,
             shuffle=False,
             class_weight=class_weights(self.class_weight, data),
-            validation_data=validation.dataset(self.batch_size) if validation is not None else None,
+            validation_data=None if validation is None else validation.dataset(rows_measured(fitted, validation, self.batch_size)),
             callbacks=hooks,
             verbose=0,
         )

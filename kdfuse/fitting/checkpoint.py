@@ -12,7 +12,7 @@ import keras
 import ml_dtypes  # noqa: F401  registers bfloat16 and float8 with NumPy
 import numpy as np
 
-from kdfuse.home import write_atomic
+from kdfuse.home import mend, write_atomic
 
 MAGIC = b"KDFUSE-CHECKPOINT-1\n"
 
@@ -99,7 +99,8 @@ class Shelf:
             for old in sorted(self.folder.glob("epoch-*.ckpt"))[:-2]:
                 old.unlink(missing_ok=True)
         except OSError as error:
-            warnings.warn(f"The checkpoint of epoch {epoch} could not be written; the ones before it stay. {error}", stacklevel=2)
+            told = f"{error}{mend(error, self.folder)}"
+            warnings.warn(f"The checkpoint of epoch {epoch} could not be written; the ones before it stay. {told}", stacklevel=2)
 
     def close(self) -> None:
         """Let go of the folder; the checkpoints stay."""

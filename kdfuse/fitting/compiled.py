@@ -5,6 +5,9 @@ from typing import Any
 
 import keras
 
+from kdfuse.data import Data
+from kdfuse.graph.heads import detect_head
+
 KEPT = ("loss", "loss_weights", "metrics", "weighted_metrics")
 
 
@@ -41,6 +44,30 @@ def fresh(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [fresh(item) for item in value]
     return value
+
+
+def objective(model: keras.Model, data: Data, loss: Any, head: Any) -> dict[str, Any]:
+    """What to compile `model` with: the loss, its weights and the metrics.
+
+    Args:
+        model: whose own they are where it came compiled.
+        data: its task, and a few of its training rows.
+        loss: takes the place of the model's, unless it is `"auto"`.
+        head: declared head of the model, or `"auto"`.
+    """
+    own = {name: fresh(value) for name, value in compile_settings(model).items() if name in KEPT}
+    x, y, weights = data.train.head(2)
+    if isinstance(loss, str) and loss == "auto":
+        if "loss" in own:
+            return own
+        head = detect_head(model, data.task, x, head)
+        shapes = model.outputs if getattr(model, "outputs", None) else model(x, training=False)
+        flat = keras.tree.flatten(shapes)
+        shapes = flat[0] if isinstance(head, str) else keras.tree.pack_sequence_as(head, flat)
+        metrics = {"metrics" if weights is None else "weighted_metrics": auto_metrics(head, data.task, y, shapes)}
+        return {"loss": auto_loss(head, data.task, y, shapes), **metrics}
+    own.setdefault("metrics", None)
+    return {**own, "loss": fresh(loss)}
 
 
 def auto_loss(head: Any, task: Any, targets: Any, outputs: Any) -> Any:

@@ -1,10 +1,14 @@
-"""How many steps TensorFlow runs before it comes back to Python."""
+"""How much TensorFlow does at a time: steps before it comes back to Python, rows of a batch that is only measured."""
 
 from collections.abc import Iterable
 
 import keras
 
+from kdfuse.splits import ArraySplit, Split
+
 MOST = 32
+ROWS, BYTES = 256, 4 * 2**20
+"""The most rows of a batch that is measured, and the most bytes of its inputs."""
 
 
 def steps_together(asked: int | str, steps: int | None, callbacks: Iterable[keras.callbacks.Callback]) -> int:
@@ -29,6 +33,21 @@ def steps_together(asked: int | str, steps: int | None, callbacks: Iterable[kera
     if steps is None or any(_hears_steps(callback) for callback in callbacks):
         return 1
     return max(divisor for divisor in range(1, MOST + 1) if steps % divisor == 0)
+
+
+def rows_measured(model: keras.Model, split: Split, batch_size: int) -> int:
+    """The batch size in which a split is measured: that of training, or more where the rows are small. The figures are the same.
+
+    Args:
+        model: one with a fixed batch size keeps it.
+        split: what is measured.
+        batch_size: of training.
+    """
+    inputs = keras.tree.flatten(getattr(model, "inputs", None) or [])
+    if not isinstance(split, ArraySplit) or any(tensor.shape and tensor.shape[0] is not None for tensor in inputs):
+        return batch_size
+    size = sum(array.nbytes for array in keras.tree.flatten(split.head(1)[0]))
+    return max(batch_size, min(ROWS, BYTES // max(size, 1)))
 
 
 def _hears_steps(callback: keras.callbacks.Callback) -> bool:

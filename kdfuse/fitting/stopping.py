@@ -53,7 +53,7 @@ class Best:
     """
 
     def __init__(self, monitor: str, min_delta: float = 0.0) -> None:
-        self.sign, self.min_delta = 1 if higher_is_better(monitor) else -1, min_delta
+        self.monitor, self.sign, self.min_delta = monitor, 1 if higher_is_better(monitor) else -1, min_delta
         self.score, self.waited, self.epoch = -math.inf, 0, -1
 
     def improved(self, epoch: int, value: float) -> bool:

@@ -13,6 +13,7 @@ from kdfuse import recording, runtime
 from kdfuse.data import Data
 from kdfuse.export.keras_file import save_model
 from kdfuse.fitting.live import Live
+from kdfuse.fitting.validation import Validation, why_not_at_once
 from kdfuse.graph.copy import copy_model
 from kdfuse.measure.latency import untimed
 from kdfuse.report import Report
@@ -20,8 +21,9 @@ from kdfuse.search.candidate import Candidate
 from kdfuse.search.early import PauseAt, StopBelow
 from kdfuse.search.goals import Goals
 from kdfuse.search.judge import judge
+from kdfuse.splits import ArraySplit
 from kdfuse.technique import Technique
-from kdfuse.train import Train
+from kdfuse.train import Train, came_compiled
 
 
 @dataclasses.dataclass
@@ -138,16 +140,26 @@ def _train(job: Job, data: Data) -> Outcome:
         model = job.candidate.model(data)
         technique.check(model, data)
         student = technique.private(model, data)
+    extra = {"validation": found} if (found := _validation(technique, student, data)) is not None else {}
     with live.going() if live is not None else contextlib.nullcontext():
-        fitted = technique.fit(student, data, [*callbacks, *below])
+        fitted = technique.fit(student, data, [*callbacks, *below], **extra)
     if live is None:
         made = technique.public(student, data)
     elif callbacks:  # it pauses: it stays compiled, and is measured as it is
         made = student
     else:  # it may begin again for another trial
         made = technique.public(copy_model(student, data.example(2)) if job.shared else student, data)
-    metrics = judge(made, data, job.goals, training.head)
+    outputs = found.of(fitted.history) if found is not None else None
+    metrics = judge(made, data, job.goals, training.head, outputs)
     return Outcome(metrics, fitted.history, fitted.notes, stopped=any(one.stopped for one in below), model=made)
+
+
+def _validation(technique: Any, student: keras.Model, data: Data) -> Validation | None:
+    """What validates in one pass, whose outputs the trial is judged by; None where Keras must, which keeps none."""
+    ours = type(technique) is Train and technique.loss == "auto" and technique.strategy is None and not came_compiled(student)
+    if not ours or not isinstance(data.validation, ArraySplit) or why_not_at_once(student, data.validation) is not None:
+        return None
+    return Validation(data.validation, technique.stopping)
 
 
 def _apply(job: Job, data: Data) -> Outcome:

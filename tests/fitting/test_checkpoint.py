@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from kdfuse.fitting.checkpoint import Shelf, State, read, write
+from tests.test_home import limited
 
 ARRAYS = [np.arange(6, dtype="float32").reshape(2, 3), np.array(7, "int64"), np.ones((2,), ml_dtypes.bfloat16), np.zeros((0, 3), "uint8")]
 
@@ -28,6 +29,41 @@ def test_a_damaged_file_is_told_from_a_whole_one(tmp_path, damage):
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(ValueError, match="not a whole checkpoint"):
         read(path)
+
+
+def test_every_truncation_and_every_flipped_bit_is_found(tmp_path):
+    path = tmp_path / "a.ckpt"
+    write(path, State({"epoch": 0}, {"weights": [np.arange(3, dtype="float32")]}))
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        for raw in (whole[:place], whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :]):
+            path.write_bytes(raw)
+            with pytest.raises(ValueError, match="not a whole checkpoint"):
+                read(path)
+
+
+def test_where_both_are_damaged_training_begins_again(tmp_path):
+    shelf = Shelf(tmp_path / "fit-0")
+    for epoch in range(2):
+        shelf.put(epoch, State({"epoch": epoch}, {}))
+    for path, raw in zip((tmp_path / "fit-0").glob("*.ckpt"), (b"", b"half"), strict=True):
+        path.write_bytes(raw)
+    with pytest.warns(UserWarning, match="damaged") as caught:
+        assert shelf.newest() is None
+    assert len(caught) == 2
+
+
+def test_a_disk_without_room_keeps_the_two_before_and_says_what_to_mend(tmp_path):
+    shelf = Shelf(tmp_path / "fit-0")
+    for epoch in range(2):
+        shelf.put(epoch, State({"epoch": epoch}, {"weights": ARRAYS}))
+    big = State({"epoch": 2}, {"weights": [np.zeros(10_000, "float32")]})
+    with limited(20_000), pytest.warns(UserWarning, match="epoch 2 could not be written.*Make room on the disk of"):
+        shelf.put(2, big)
+    assert [read(path).meta["epoch"] for path in sorted((tmp_path / "fit-0").iterdir()) if path.suffix == ".ckpt"] == [0, 1]
+    assert not list((tmp_path / "fit-0").glob(".*")), "no half file is left"
+    shelf.put(2, big)
+    assert shelf.newest().meta == {"epoch": 2}
 
 
 def test_the_shelf_keeps_two_and_falls_back_to_the_older_where_the_newer_is_damaged(tmp_path):

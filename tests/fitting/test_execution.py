@@ -1,7 +1,10 @@
 import keras
+import numpy as np
 import pytest
 
-from kdfuse.fitting.execution import steps_together
+from kdfuse.fitting.execution import rows_measured, steps_together
+from kdfuse.splits import ArraySplit
+from kdfuse.streams import StreamSplit
 
 
 class Epochs(keras.callbacks.Callback):
@@ -28,3 +31,13 @@ def test_a_number_that_does_not_divide_the_epoch_raises():
     for asked, steps in ((5, 64), (2, None)):
         with pytest.raises(ValueError, match="steps_per_execution"):
             steps_together(asked, steps, [])
+
+
+def test_small_rows_are_measured_many_at_a_time():
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    small, large = (ArraySplit(np.zeros((2, size), "float32"), np.zeros(2)) for size in (4, 2**15))
+    assert rows_measured(model, small, 32) == 256 and rows_measured(model, small, 1000) == 1000
+    assert rows_measured(model, large, 8) == 32 and rows_measured(model, large, 64) == 64
+    fixed = keras.Sequential([keras.Input(batch_shape=(16, 4)), keras.layers.Dense(1)])
+    assert rows_measured(fixed, small, 16) == 16
+    assert rows_measured(model, StreamSplit(small.dataset(2)), 32) == 32
