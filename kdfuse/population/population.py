@@ -1,6 +1,7 @@
 """Population: small dense networks of different widths, depths and settings, trained side by side without TensorFlow."""
 
 import contextlib
+import functools
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -43,7 +44,7 @@ def why_not(model: keras.Model, training: Any, data: Data) -> str | None:
     rate = base_rate(training.optimizer, training.learning_rate)
     if not isinstance(rate, float):
         return "the optimizer has a schedule of its own"
-    reason = why_no_rule(make_optimizer(training.optimizer, rate))
+    reason = why_no_rule(_settings_of(training.optimizer))
     if reason is not None:
         return reason
     plan = read(model)
@@ -157,8 +158,7 @@ class _Course:
         plan = read(model)
         assert isinstance(plan, Plan)
         self.training, self.member = training, Member(plan, training.l2, training.seed)
-        optimizer = make_optimizer(training.optimizer, base_rate(training.optimizer, training.learning_rate))
-        self.rule = make_rule(optimizer, self.member.weights.size)
+        self.rule = make_rule(_settings_of(training.optimizer), self.member.weights.size)
         self.rates = np.zeros(0, "float32")
         objective, columns = training.objective(model, data), int(plan.head.units)
         self.target = Target(objective["loss"], plan.activation, next(leaves(data.train.targets()))[1], columns)
@@ -209,6 +209,16 @@ class _Course:
                 for name, value in told.items():
                     found.setdefault(name, []).append(value)
         return found
+
+
+def _settings_of(optimizer: Any) -> Any:
+    """An optimizer that tells its settings, whatever the learning rate is."""
+    return _named(optimizer) if isinstance(optimizer, str) else make_optimizer(optimizer)
+
+
+@functools.cache
+def _named(name: str) -> Any:
+    return make_optimizer(name)
 
 
 def _rates(training: Train, count: int, steps: int) -> np.ndarray:

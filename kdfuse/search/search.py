@@ -19,7 +19,6 @@ from kdfuse.search.candidate import Choice
 from kdfuse.search.crew import check_jobs
 from kdfuse.search.goals import make_goals
 from kdfuse.search.ledger import ledger
-from kdfuse.search.memory import only_new
 from kdfuse.search.progress import Progress
 from kdfuse.search.session import Session
 from kdfuse.search.space import Space
@@ -118,7 +117,6 @@ class Search(Technique):
             }
             session = Session(choice, goals, data.with_splits(test=None), kept, progress, over=lambda: time.monotonic() > end, **how)
             stack.enter_context(session)
-            stack.enter_context(only_new())
             self.search(session)
             notes += [f"The time was up after {len(session.trials)} trials."] if session.over() else []
             return self._result(session, data, notes)

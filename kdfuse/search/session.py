@@ -1,6 +1,7 @@
 """A search that is going on: its trials, how they run, what is kept of them."""
 
 import collections
+import contextlib
 import itertools
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -23,8 +24,9 @@ from kdfuse.search.goals import Goals, front
 from kdfuse.search.idle import Idle, mark
 from kdfuse.search.judge import structure
 from kdfuse.search.ledger import Ledger
+from kdfuse.search.memory import only_new
 from kdfuse.search.progress import Progress
-from kdfuse.search.teams import Team, teams
+from kdfuse.search.teams import Team, alone, teams
 from kdfuse.search.trial import Trial
 from kdfuse.search.work import Job, Outcome, trains
 from kdfuse.settings import flatten
@@ -62,12 +64,14 @@ class Session:
         """The best value of the first objective after each trial that ended."""
         self._teams: list[Team] = []
         self._kept: set[int] = set()
-        self._idle = Idle()
+        self._idle, self._recorded = Idle(), not isinstance(recording.recorder(), recording.Silence)
+        self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> "Session":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stack.close()
         for trial in self.trials:
             if trial.run is not None:
                 recording.finish(trial.run, "killed")
@@ -97,8 +101,10 @@ class Session:
                     known = figure(why)
                     self.refused[known.title if known is not None else why] += 1
                     return None
-            flat = flatten(candidate.technique, leaf=leaf)
-            trial.key = run_key(type(candidate.technique).__name__, flat, trial.built, self.data)
+            trial.alone = alone(trial, self.data) if self.vectorized else "vectorized=False"
+            if trial.alone or self._recorded:  # else nobody has a use for it
+                flat = flatten(candidate.technique, leaf=leaf)
+                trial.key = run_key(type(candidate.technique).__name__, flat, trial.built, self.data)
         except Exception as error:
             trial.error = f"{type(error).__name__}: {error}"
         self.trials.append(trial)
@@ -122,11 +128,7 @@ class Session:
         """
         left = [trial for trial in trials if trial.status == "open"]
         fresh = [trial for trial in left if trial.epochs is None and trial.built is not None]
-        if self.vectorized:
-            self._teams += teams(fresh, self.data, self.goals, self.ledger.folder)
-        else:
-            for trial in fresh:
-                trial.alone = trial.alone or "vectorized=False"
+        self._teams += teams(fresh, self.data, self.goals, self.ledger.folder)
         together = {id(trial) for team in self._teams for trial in team.trials}
         for team in self._teams:
             if not self.over() or until is not None:
@@ -134,10 +136,12 @@ class Session:
                 for trial in team.trials:
                     self._told(trial, until)
         self._teams = [team for team in self._teams if any(trial.status == "open" for trial in team.trials)]
-        alone = [trial for trial in left if id(trial) not in together]
-        for start in range(0, len(alone), BATCH if self.stop_hopeless else max(1, len(alone))):
+        if together:
+            self.ledger.sync()
+        others = [trial for trial in left if id(trial) not in together]
+        for start in range(0, len(others), BATCH if self.stop_hopeless else max(1, len(others))):
             if not self.over():
-                self._alone(alone[start : start + BATCH] if self.stop_hopeless else alone, until)
+                self._alone(others[start : start + BATCH] if self.stop_hopeless else others, until)
 
     def end(self, trial: Trial, status: str = "finished") -> None:
         """Close a trial: write it down, keep its model if it is on the front, end its run."""
@@ -175,6 +179,7 @@ class Session:
         return trial.model if trial.model is not None else load_model(self.ledger.model(trial.number))
 
     def _alone(self, trials: Sequence[Trial], until: int | None) -> None:
+        self._stack.enter_context(only_new())
         before = [one.history for one in self.trials if one.status == "finished" and one.how == "alone"]
         median = bar(before, 4) if self.stop_hopeless else None
         here = self.n_jobs == 1
@@ -185,6 +190,7 @@ class Session:
             for place, outcome in outcomes([self._job(trial, until, median, here) for trial in turn], self.data, self.n_jobs):
                 self._take(turn[place], outcome)
                 self._told(turn[place], until, stopped=outcome.stopped)
+                self.ledger.sync()
                 if self.over():
                     break
 

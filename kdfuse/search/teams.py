@@ -127,16 +127,19 @@ def _own(trial: Trial, data: Data) -> keras.Model:
     return technique.private(trial.built, data) if theirs else trial.built
 
 
+def alone(trial: Trial, data: Data) -> str:
+    """Why a trial cannot train together with others, as the end of a sentence; empty where it can."""
+    technique: Any = trial.candidate.technique
+    return why_not(trial.built, technique, data) or "" if isinstance(technique, Train) else f"{type(technique).__name__} is not Train"
+
+
 def teams(trials: Sequence[Trial], data: Data, goals: Goals, folder: Path | None = None) -> Iterator[Team]:
-    """The trials that can train together, in teams; of the others it says why in their notes."""
+    """The trials that can train together, in teams."""
     found: dict[int, list[Trial]] = {}
     for trial in trials:
-        technique: Any = trial.candidate.technique
-        reason = f"{type(technique).__name__} is not Train" if not isinstance(technique, Train) else why_not(trial.built, technique, data)
-        if reason is None:
+        if not trial.alone:
+            technique: Any = trial.candidate.technique
             found.setdefault(technique.epochs, []).append(trial)
-        else:
-            trial.alone = reason
     for members in found.values():
         for start in range(0, len(members), MOST):
             yield Team(members[start : start + MOST], data, goals, folder)

@@ -46,7 +46,11 @@ def test_a_full_disk_warns(tmp_path):
     kept._file.mkdir()
     with pytest.warns(UserWarning, match="could not be written down"):
         kept.put({"number": 0})
+    with pytest.warns(UserWarning, match="could not be written down"):
+        kept.sync()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         kept._file.rmdir()
+        kept.sync()
         kept.put({"number": 0})
+        kept.sync()

@@ -4,7 +4,7 @@ import pytest
 import kdfuse as kf
 from kdfuse.search.candidate import Choice
 from kdfuse.search.goals import make_goals
-from kdfuse.search.teams import teams
+from kdfuse.search.teams import alone, teams
 from kdfuse.search.trial import Trial
 
 
@@ -13,6 +13,7 @@ def opened(data, technique, space, build=kf.models.mlp, count=3):
     trials = [Trial(choice.from_values(place, values)) for place, values in zip(range(count), choice.space.grid(3), strict=False)]
     for trial in trials:
         trial.built = trial.candidate.model(data)
+        trial.alone = alone(trial, data)
     return trials
 
 
@@ -54,9 +55,11 @@ def test_a_model_of_the_user_is_copied(data):
 
 def test_what_trains_alone_says_why(data):
     goals = make_goals("accuracy", None, None, data)
+    (dense,) = opened(data, kf.Train(), {"build__units": [4]}, count=1)
     (conv,) = opened(data, kf.Train(), {"build__filters": [2]}, kf.models.convnet, count=1)
     (taught,) = opened(data, kf.Distill(kf.models.mlp(data)), {"label_weight": [0.5]}, count=1)
-    assert list(teams([conv, taught], data, goals)) == []
+    (team,) = teams([conv, dense, taught], data, goals)
+    assert team.trials == [dense] and dense.alone == ""
     assert "Conv2D" in conv.alone and taught.alone == "Distill is not Train"
 
 
