@@ -107,6 +107,17 @@ def test_a_cluster_gives_the_trials_and_the_winner_of_one_process(name, few, her
 
 
 @pytest.mark.slow
+def test_sklearns_search_has_the_scores_of_one_process(few, cluster):
+    settings, (x, y, _) = {"n_trials": 3, "cv": 2, "random_state": 0, "refit": False}, few.train.head(120)
+    estimator = kf.KerasClassifier(kf.models.mlp, training=kf.Train(epochs=1))
+    found = kf.SearchCV(estimator, SPACE, n_jobs=2, **settings).fit(x, y)
+    with joblib.parallel_config("loky"):
+        alone = kf.SearchCV(estimator, SPACE, **settings).fit(x, y)
+    assert found.cv_results_["params"] == alone.cv_results_["params"]
+    np.testing.assert_allclose(found.cv_results_["mean_test_score"], alone.cv_results_["mean_test_score"], rtol=1e-5)
+
+
+@pytest.mark.slow
 def test_a_trial_whose_worker_died_runs_again_and_one_that_always_kills_it_fails(few, cluster, tmp_path):
     parent, once, always = os.getpid(), tmp_path / "once", tmp_path / "always"
 
