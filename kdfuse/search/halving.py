@@ -25,7 +25,8 @@ class HalvingSearch(Search):
 
     Attributes:
         max_epochs: of the last rung, at least 1. It takes the place of the technique's own epochs.
-        eta: one in `eta` candidates survives a rung, which has `eta` times the epochs; at least 2.
+        eta: one in `eta` candidates survives a rung, which has `eta` times the epochs; at least 2. With several objectives `eta` of them
+            are trained to the end, so that there is a front.
         min_epochs: of the first rung; at least 1.
         n_trials: candidates at the first rung; None for `eta` to the power of the number of rungs, so that one is left.
         hyperband: also begins with fewer candidates at later rungs, for spaces in which the first epochs mislead (Li 2018, JMLR 18,
@@ -107,7 +108,8 @@ class HalvingSearch(Search):
             alive = [trial for trial in alive if trial.status == "open"]
             alive = [trial for trial in alive if session.goals.breaks(trial.metrics) is None] or alive
             order = ranked([session.goals.values(trial.metrics) for trial in alive])
-            count = max(1, len(alive) // self.eta)
+            several = len(session.goals.objectives) > 1  # of one that is left there is no front
+            count = max(self.eta if several else 1, len(alive) // self.eta)
             best = [alive[place] for place in order[:count]]
             for trial in trials:
                 if trial.status == "open" and trial not in best:

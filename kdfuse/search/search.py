@@ -180,7 +180,8 @@ class Search(Technique):
 
     def _notes(self, session: Session, report: Report) -> list[str]:
         best = session.front()[0]
-        said = ", ".join(f"{name}={value}" for name, value in best.candidate.texts().items())
+        texts = best.candidate.texts().items()
+        said = ", ".join(f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}" for name, value in texts)
         notes = [f"The winner is {best.name}: {said}."]
         together = sum(trial.how.startswith("population") for trial in session.trials)
         alone = [trial for trial in session.trials if trial.how == "alone"]
@@ -190,7 +191,8 @@ class Search(Technique):
         notes += [f"{len(failed)} trials failed. The first, {failed[0].name}: {failed[0].error}"] if failed else []
         notes += [f"{session.resumed} trials had ended before this call, and were taken as they were."] if session.resumed else []
         for what, count in session.refused.items():
-            notes.append(f"{count} candidates had more {what} than the limit, and were not trained.")
+            who, were = (f"{count} candidates", "were") if count > 1 else ("A candidate", "was")
+            notes.append(f"{who} had more {what} than the limit, and {were} not trained.")
         return notes + [note for note in report.notes if self.refit]
 
 

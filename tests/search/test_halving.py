@@ -92,3 +92,11 @@ def test_what_halving_cannot_do_is_told_before_training(data):
         kf.HalvingSearch(kf.Shrink(), {"keep": [0.5]})(kf.models.mlp, data)
     with pytest.raises(ValueError, match="what halving decides"):
         kf.HalvingSearch(kf.Train(), {"training__epochs": [1, 2]})(kf.models.mlp, data)
+
+
+def test_with_several_objectives_as_many_are_trained_to_the_end_as_make_a_front(data):
+    space, settings = {"build__units": [4, 6, 8, 12, 24]}, {"max_epochs": 4, "eta": 2, "n_trials": 5, "refit": False}
+    for minimize, ended in ((None, 1), (("macs",), 2)):
+        search = kf.HalvingSearch(kf.Train(batch_size=64), space, maximize="accuracy", minimize=minimize, **settings)
+        _, report = search(kf.models.mlp, data)
+        assert sum(row["status"] == "finished" for row in report.tables["trials"]) == ended
