@@ -13,7 +13,7 @@ from kdfuse.home import write_atomic
 
 RESULTS = Path(__file__).parent / "results"
 ROOT = Path(__file__).parent.parent
-PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
+PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "docs" / "gallery.md")
 
 
 def load(name: str) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def over_seeds(
 
 
 def into_page(name: str, table: str) -> None:
-    """Put a table between `<!-- table: name -->` and `<!-- /table -->` of the README, or of the page of results."""
+    """Put a table between `<!-- table: name -->` and `<!-- /table -->` of the README, the page of results or the gallery."""
     pattern = re.compile(rf"(<!-- table: {re.escape(name)} -->\n).*?(<!-- /table -->)", re.DOTALL)
     for page in PAGES:
         text = page.read_text()

@@ -1,6 +1,7 @@
 """Combine: five networks of digits as one committee: averaged, with weights fitted on validation, stacked.
 
-Prints a table and logs every run to MLflow; `kdfuse ui` shows them. Takes about two minutes on two CPU cores.
+The members learn from 400 labels; the average is also made as sure as it is right, by a temperature fitted on validation. Prints a table
+and logs every run to MLflow; `kdfuse ui` shows them. Takes about two minutes on two CPU cores.
 """
 
 import argparse
@@ -13,7 +14,7 @@ COLUMNS = ("model", "validation/accuracy", "test/accuracy", "test/log_loss", "te
 def main(quick: bool = False, fresh: bool = False) -> None:
     print(kf.runtime.describe())
     data = kf.datasets.load("digits", labels=200 if quick else 400)
-    training = kf.Train(epochs=1 if quick else 30, decay="cosine")
+    training = kf.Train(epochs=1 if quick else 30, learning_rate=0.01, decay="cosine")
 
     with kf.track("committee", run=f"{data.name}: five members", resume=not fresh):
         members = []

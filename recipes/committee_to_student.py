@@ -11,7 +11,7 @@ import kdfuse as kf
 def main(quick: bool = False, fresh: bool = False) -> None:
     print(kf.runtime.describe())
     data = kf.datasets.load("digits", labels=200 if quick else 400)
-    training = kf.Train(epochs=1 if quick else 30, decay="cosine")
+    training = kf.Train(epochs=1 if quick else 60, learning_rate=0.01, decay="cosine")
 
     with kf.track("committee to student", run=data.name, resume=not fresh):
         build = kf.models.convnet(data, filters=(16, 32), units=64, dropout=0.3)

@@ -2,7 +2,7 @@
 
 The teacher is asked once for all trials. Optuna proposes settings near those that did well; trials that fall behind stop early. Prints
 the trials and the winner beside the teacher and the same student without one, and logs every trial to MLflow; `kdfuse ui` shows
-them. A killed search goes on where it stopped.
+them. A killed search goes on where it stopped. Takes about two minutes on two CPU cores.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import kdfuse as kf
 SPACE = {
     "losses__0__temperature": kf.Float(1, 12, log=True),
     "label_weight": kf.Float(0, 0.9),
-    "training__learning_rate": kf.Float(3e-4, 1e-2, log=True),
+    "training__learning_rate": kf.Float(3e-4, 3e-2, log=True),
     "training__decay": ["constant", "cosine"],
 }
 COLUMNS = ("model", "status", *SPACE, "validation/accuracy", "validation/log_loss", "epochs")

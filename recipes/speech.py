@@ -1,7 +1,7 @@
 """Speech: a recurrent teacher, a small convolutional student distilled from it, and the same student without the teacher.
 
 The data are 3,000 spoken digits of six speakers, as pictures of 40 mel bands over 64 windows: the teacher reads them window by
-window, the student as pictures. Prints a table and logs every run to MLflow; `kdfuse ui` shows them. Takes about three minutes on
+window, the student as pictures. Prints a table and logs every run to MLflow; `kdfuse ui` shows them. Takes about a minute on
 two CPU cores.
 """
 

@@ -12,7 +12,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def reliability(rows: Rows, title: str = "") -> "Figure":
-    """How often the model was right at each confidence, and the share of the rows in each bin.
+    """How often the model was right at each confidence, and the share of the rows in each bin; a bin of many rows has a large dot.
 
     Args:
         rows: with `confidence`, `accuracy` and `share`.
@@ -24,12 +24,13 @@ def reliability(rows: Rows, title: str = "") -> "Figure":
     gap = sum(part * abs(one - other) for part, one, other in zip(share, accuracy, confidence, strict=True))
     axes.plot([0, 1], [0, 1], color="#9aa5b1", linewidth=1, linestyle="--", label="as sure as right")
     axes.bar(confidence, share, width=0.045, color=GRID, label="share of the rows")
-    axes.plot(confidence, accuracy, color=COLOURS["validation"], linewidth=1.8, marker="o", markersize=4, label="right")
+    axes.plot(confidence, accuracy, color=COLOURS["validation"], linewidth=1.4, marker="o", markersize=3, label="right")
+    axes.scatter(confidence, accuracy, s=[12 + 150 * part for part in share], color=COLOURS["validation"], zorder=3, clip_on=False)
     axes.set(xlim=(0, 1.02), ylim=(0, 1.02))
     axes.set_xlabel("confidence", fontsize=9, color=INK)
     axes.set_ylabel("share", fontsize=9, color=INK)
     axes.set_title(f"{title}\ncalibration error {gap:.4f}".strip(), loc="left", fontsize=11, color=INK)
-    axes.legend(fontsize=8, frameon=False, loc="upper left")
+    made.legend(*axes.get_legend_handles_labels(), fontsize=8, frameon=False, loc="outside lower center", ncols=3)
     plain(axes)
     return made
 
@@ -65,6 +66,8 @@ def trade(rows: Rows, title: str = "") -> "Figure":
         rows: with `macs`, `accuracy` and `chosen`.
         title: above the plot.
     """
+    from matplotlib.ticker import MaxNLocator
+
     made, grid = canvas(1, 1, 5.6, 4.0)
     axes = grid[0][0]
     points = sorted((float(row["macs"]), float(row["accuracy"])) for row in rows)
@@ -74,6 +77,8 @@ def trade(rows: Rows, title: str = "") -> "Figure":
             said = f"chosen: {float(row['accuracy']):.4f} at {float(row['macs']):,.0f}"
             axes.plot([row["macs"]], [row["accuracy"]], marker="o", markersize=8, color=COLOURS["test"], linestyle="none", label=said)
     axes.set_xlabel("mean MACs of a row", fontsize=9, color=INK)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.set_ylabel("validation accuracy", fontsize=9, color=INK)
     axes.set_title(title, loc="left", fontsize=11, color=INK)
     axes.grid(color=GRID, linewidth=0.8)

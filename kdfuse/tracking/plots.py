@@ -72,11 +72,14 @@ def learning_curves(history: Mapping[str, Sequence[float]], title: str = "") -> 
         axes = grid[place // columns][place % columns]
         for split, values in curves.items():
             _curve(axes, values, split, measure)
-        axes.set_title(measure.replace("_", " "), loc="left", fontsize=11, color=INK, fontweight="bold")
+        titled = figure(measure)
+        axes.set_title(titled.title if titled else measure.replace("_", " "), loc="left", fontsize=11, color=INK, fontweight="bold")
         axes.set_xlabel("epoch", fontsize=9, color=INK)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(True, color=GRID, linewidth=0.8)
         axes.margins(x=0.03, y=0.1)
+        if len(curves) == 1 and len(set(next(iter(curves.values())))) == 1:
+            axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))  # a constant, not a line between 0.00096 and 0.00104
         plain(axes)
         if len(curves) > 1:
             axes.legend(frameon=False, fontsize=8, labelcolor=INK)

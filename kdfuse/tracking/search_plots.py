@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 Rows = Sequence[Mapping[str, Any]]
 MOST_AXES = 12
+STOPPED = "#cbd2d9"
 
 
 def goals(report: Report) -> list[str]:
@@ -27,21 +28,25 @@ def goals(report: Report) -> list[str]:
 def front(report: Report) -> "Figure | None":
     """The first figure wanted against each other one (against MACs where it is the only one): all trials, and the front as a line.
 
+    None where that one is the same for all trials.
+
     Args:
         report: of a search, with the tables `trials` and `front`.
     """
+    from matplotlib.ticker import MaxNLocator
+
     wanted = goals(report)
     if not wanted:
         return None
     others = wanted[1:] or ["cost/macs"]
     trials, best = report.tables["trials"], report.tables["front"]
-    others = [name for name in others if any(_number(row.get(name)) is not None for row in trials)]
+    others = [name for name in others if len({_number(row.get(name)) for row in trials} - {None}) > 1]
     if not others:
         return None
     made, grid = canvas(1, len(others), 5.4 * len(others), 4.0)
     for axes, other in zip(grid[0], others, strict=True):
         points = [(row.get(other), row.get(wanted[0]), row["status"]) for row in trials]
-        for status, colour in (("stopped", GRID), ("finished", COLOURS["train"])):
+        for status, colour in (("stopped", STOPPED), ("finished", COLOURS["train"])):
             shown = [(x, y) for x, y, own in points if own == status and _number(x) is not None and _number(y) is not None]
             if shown:
                 axes.plot(
@@ -53,6 +58,9 @@ def front(report: Report) -> "Figure | None":
                   label=f"winner: {best[0]['model']}")  # fmt: skip
         if max(x for x, _ in line) > 20 * max(min(x for x, _ in line), 1e-9):
             axes.set_xscale("log")
+        elif max(number for x, _, _ in points if (number := _number(x)) is not None) >= 10_000:
+            axes.xaxis.set_major_locator(MaxNLocator(5))
+            axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         axes.set_xlabel(_title(other), fontsize=9, color=INK)
         axes.set_ylabel(_title(wanted[0]), fontsize=9, color=INK)
         axes.grid(color=GRID, linewidth=0.8)
@@ -94,7 +102,7 @@ def parallel(report: Report) -> "Figure | None":
         axes.axvline(at, color="#9aa5b1", linewidth=0.8)
         for height, text in ticks:
             axes.text(at + 0.04, height, text, fontsize=7, color=INK, va="center")
-    shorts = [name.removeprefix("build__").removeprefix("training__").replace("__", "\n") for name in names]
+    shorts = [name.removeprefix("build__").removeprefix("training__").replace("__", " ") for name in names]
     axes.set_xticks(range(len(columns)), [*shorts, _title(wanted[0])], fontsize=8, rotation=20, ha="right")
     axes.set_yticks([])
     axes.set_title(f"{report.name or report.technique}\n{len(rows)} trials; the best is red", loc="left", fontsize=11, color=INK)
