@@ -1,6 +1,7 @@
 """Where kdfuse keeps its state, and files that are never half written."""
 
 import contextlib
+import errno
 import os
 import uuid
 from collections.abc import Callable, Iterator
@@ -26,6 +27,21 @@ def home(*parts: str) -> Path:
     return base.joinpath(*parts)
 
 
+FULL = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") if hasattr(errno, name)}
+
+
+def mend(error: BaseException, place: str | os.PathLike[str]) -> str:
+    """What to do about an error that a full disk made, as a sentence after a space; nothing for another error.
+
+    Args:
+        error: what was raised.
+        place: the file or folder that was written to.
+    """
+    if not isinstance(error, OSError) or not (error.errno in FULL or "No space left" in str(error)):
+        return ""
+    return f" Make room on the disk of {os.fspath(place)} (or lift the limit on the size of files there), or write elsewhere."
+
+
 @contextlib.contextmanager
 def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is flushed to disk and takes the place of `path`.
@@ -46,8 +62,10 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.replace(temporary, target)
         _sync_folder(target.parent)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if advice := mend(error, target.parent):
+            error.add_note(f"{target} was not written; an earlier file there is as it was.{advice}")
         raise
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from kdfuse.home import home, mend
 from kdfuse.report import Report
 
 Status = Literal["finished", "failed", "killed"]
@@ -167,7 +168,8 @@ def _tell(recorder: Recorder, hook: str, *arguments: Any) -> None:
         if not getattr(recorder, "_kdfuse_warned", False):
             with contextlib.suppress(AttributeError):
                 recorder._kdfuse_warned = True  # type: ignore[attr-defined]
-            warnings.warn(f"Recording failed and is left out; training goes on. {type(error).__name__}: {error}", stacklevel=4)
+            told = f"{type(error).__name__}: {error}{mend(error, home())}"
+            warnings.warn(f"Recording failed and is left out; training goes on. {told}", stacklevel=4)
 
 
 _recorder: contextvars.ContextVar[Recorder | None] = contextvars.ContextVar("kdfuse_recorder", default=None)

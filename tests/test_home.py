@@ -1,15 +1,29 @@
 """kdfuse.home: where the state lives, and files that are never half written."""
 
+import contextlib
 import errno
 import os
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from kdfuse.home import atomic, home, project_root, write_atomic
+from kdfuse.home import atomic, home, mend, project_root, write_atomic
+
+
+@contextlib.contextmanager
+def limited(size: int) -> Iterator[None]:
+    """No file of this process grows beyond `size` bytes in the block: a real cause of writes that fail half way."""
+    resource = pytest.importorskip("resource", reason="Windows has no limit on the size of files")
+    before, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (before, most))
 
 
 def test_home_is_the_folder_of_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -94,6 +108,20 @@ def test_a_full_disk_at_the_flush_leaves_the_old_file(tmp_path: Path, monkeypatc
         write_atomic(target, b"new")
     assert target.read_text() == "old"
     assert os.listdir(tmp_path) == ["file.txt"]
+
+
+def test_a_disk_without_room_leaves_the_old_file_and_says_what_to_mend(tmp_path: Path) -> None:
+    target = write_atomic(tmp_path / "file.txt", b"old")
+    with limited(1000), pytest.raises(OSError, match="File too large") as raised:
+        write_atomic(target, bytes(5000))
+    assert target.read_bytes() == b"old" and os.listdir(tmp_path) == ["file.txt"]
+    (note,) = raised.value.__notes__
+    assert "an earlier file there is as it was" in note and f"Make room on the disk of {tmp_path}" in note
+
+
+def test_only_a_full_disk_is_mended_by_making_room(tmp_path: Path) -> None:
+    assert "Make room" in mend(OSError("Can't write data (No space left on device)"), tmp_path)  # as h5py says it
+    assert mend(PermissionError(errno.EACCES, "no"), tmp_path) == mend(ValueError("No space left"), tmp_path) == ""
 
 
 def test_a_writer_that_writes_nothing_leaves_the_old_file(tmp_path: Path) -> None:

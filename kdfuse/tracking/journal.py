@@ -4,12 +4,13 @@ A journal is a folder `KDFUSE_HOME/journal/<run id>` with `events.jsonl`, the fi
 that its process holds while the run is open or being sent. It is deleted when MLflow has the whole run.
 """
 
+import contextlib
 import json
 import math
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from kdfuse.tracking.lock import FileLock
 
 EVENTS = "events.jsonl"
 FLUSH_SECONDS = 0.5
+RESERVE = 32 * 1024
+"""Bytes kept free for the last event of a run, should the disk be full by then."""
 
 Event = dict[str, Any]
 
@@ -35,8 +38,12 @@ class Journal:
         self.lock = FileLock(self.folder / "lock")
         self.lock.acquire()
         self._descriptor: int | None = os.open(self.folder / EVENTS, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._length = os.fstat(self._descriptor).st_size
         self._flushed = 0.0
         self._copied = 0
+        with contextlib.suppress(OSError):
+            # Random, for some file systems keep no room for zeros.
+            (self.folder / "reserve").write_bytes(os.urandom(RESERVE))
 
     def write(self, event: Event, *, flush: bool = False) -> None:
         """Append an event. It outlives a killed process at once, and a crash of the machine within half a second of events.
@@ -44,16 +51,33 @@ class Journal:
         Args:
             event: with a `"kind"`; JSON values.
             flush: wait until the disk has it.
+
+        Raises:
+            OSError: the disk is full, say. The events before it stay whole.
         """
         if self._descriptor is None:
             raise ValueError(f"The journal {self.folder} is closed.")
         line = json.dumps(event, default=str).encode() + b"\n"
-        while line:
-            line = line[os.write(self._descriptor, line) :]
-        now = time.monotonic()
-        if flush or now - self._flushed >= FLUSH_SECONDS:
-            os.fsync(self._descriptor)
-            self._flushed = now
+        try:
+            written = 0
+            while written < len(line):
+                written += os.write(self._descriptor, line[written:])
+            now = time.monotonic()
+            if flush or now - self._flushed >= FLUSH_SECONDS:
+                os.fsync(self._descriptor)
+                self._flushed = now
+        except OSError:
+            os.ftruncate(self._descriptor, self._length)  # half a line would spoil the next one
+            raise
+        self._length += len(line)
+
+    def finish(self, event: Event, short: Callable[[], Event]) -> None:
+        """Append the last event; where the disk has no room for it, what `short` makes, for which room was kept."""
+        try:
+            self.write(event, flush=True)
+        except OSError:
+            (self.folder / "reserve").unlink(missing_ok=True)
+            self.write(short(), flush=True)
 
     def keep(self, path: Path) -> str:
         """Copy a file or a folder into the journal; its place there."""
@@ -116,16 +140,28 @@ def _parsed(data: bytes) -> Iterator[Event]:
             yield event
 
 
-def waiting(root: Path | None = None) -> list[Path]:
-    """The folders of all journals, the earliest run first."""
+def waiting(root: Path | None = None, without: Container[Path] = ()) -> list[Path]:
+    """The folders of all journals but those in `without`, the earliest run first."""
     base = root or home("journal")
-    folders = [folder for folder in base.iterdir() if (folder / EVENTS).is_file()] if base.is_dir() else []
+    folders = [one for one in base.iterdir() if one not in without and (one / EVENTS).is_file()] if base.is_dir() else []
     return sorted(folders, key=lambda folder: (_begun(folder), folder.name))
+
+
+def first(folder: Path) -> Event:
+    """The event that a journal begins with.
+
+    Raises:
+        OSError, ValueError: it has none that is whole.
+    """
+    with open(folder / EVENTS, "rb") as file:
+        event = json.loads(file.readline())
+    if not isinstance(event, dict):
+        raise ValueError(f"{folder} does not begin with an event.")
+    return event
 
 
 def _begun(folder: Path) -> float:
     try:
-        with open(folder / EVENTS, "rb") as file:
-            return float(json.loads(file.readline())["run"]["started"])
+        return float(first(folder)["run"]["started"])
     except (OSError, ValueError, KeyError, TypeError):
         return math.inf

@@ -14,7 +14,7 @@ from typing import Any
 from kdfuse.recording import Recorder, Run, Status
 from kdfuse.report import Report
 from kdfuse.tracking import environment, models, signals
-from kdfuse.tracking.journal import Journal, read, waiting
+from kdfuse.tracking.journal import RESERVE, Journal, read, waiting
 from kdfuse.tracking.sender import sender
 from kdfuse.tracking.store import Destination, Store, sqlite_path
 
@@ -61,24 +61,27 @@ class MlflowRecorder(Recorder):
             tags["kdfuse.device"] = device
         opened = _Open(Journal(run.id), destination, device=device is not None)
         self._runs[run.id] = opened
-        opened.journal.write(
-            {
-                "kind": "start",
-                "run": {
-                    "id": run.id,
-                    "name": run.name,
-                    "technique": run.technique,
-                    "parent": run.parent.id if parent is not None and run.parent is not None else None,
-                    "started": run.started,
-                },
-                "settings": dict(run.settings),
-                "tags": tags,
-                "destination": dataclasses.asdict(destination),
-                "process": os.getpid(),
-                "moment": run.started,
+        event = {
+            "kind": "start",
+            "run": {
+                "id": run.id,
+                "name": run.name,
+                "technique": run.technique,
+                "parent": run.parent.id if parent is not None and run.parent is not None else None,
+                "started": run.started,
             },
-            flush=True,
-        )
+            "settings": dict(run.settings),
+            "tags": tags,
+            "destination": dataclasses.asdict(destination),
+            "process": os.getpid(),
+            "moment": run.started,
+        }
+        try:
+            opened.journal.write(event, flush=True)
+        except OSError:
+            opened.journal.remove()
+            del self._runs[run.id]
+            raise
         sender().open(run.id, opened.journal, destination)
         sender().complain()
 
@@ -124,12 +127,17 @@ class MlflowRecorder(Recorder):
                 if Path(path).exists():
                     self.file(run, Path(path), "files")
         finally:
-            text = report.to_json() if report is not None else None
-            opened.journal.write({"kind": "end", "status": status, "report": text, "moment": moment}, flush=True)
-            opened.journal.close()
             del self._runs[run.id]
-            sender().close(run.id, max(PATIENCE - opened.saving - (time.monotonic() - begun), 0.1))
-            sender().complain()
+
+            def last(told: Report | None) -> dict[str, Any]:
+                return {"kind": "end", "status": status, "report": told.to_json() if told is not None else None, "moment": moment}
+
+            try:
+                opened.journal.finish(last(report), lambda: last(shortened(report)))
+            finally:
+                opened.journal.close()
+                sender().close(run.id, max(PATIENCE - opened.saving - (time.monotonic() - begun), 0.1))
+                sender().complain()
 
     def find(self, key: str) -> Report | None:
         """The report of the last finished run with this key: from a journal that still waits, else from MLflow."""
@@ -158,6 +166,15 @@ class MlflowRecorder(Recorder):
             opened.journal.write(event)
             sender().news(run.id)
             sender().complain()
+
+
+def shortened(report: Report | None) -> Report | None:
+    """A report in the room that its journal keeps: the figures, and the curves if they fit."""
+    if report is None:
+        return None
+    note = "The disk was full at the end of this run: its tables, files and settings are not kept."
+    made = Report(report.technique, metrics=report.metrics, history=report.history, notes=[note], seconds=report.seconds, name=report.name)
+    return made if len(made.to_json()) < RESERVE // 2 else dataclasses.replace(made, history={})
 
 
 def _scalar(value: Any) -> float | None:

@@ -103,10 +103,13 @@ def _named_outputs(model: Any, inputs: Any) -> Any:
     return dict(zip(names if len(names) == len(flat) else [f"output_{i}" for i in range(len(flat))], flat, strict=True))
 
 
-def send(store: Store, run: Any, folder: Path, name: str = NAME) -> None:
+def send(store: Store, run: Any, folder: Path, name: str = NAME) -> str | None:
     """Log the model in `folder` to an MLflow run under a name, once, however often this is called.
 
     It becomes a logged model of MLflow 3. A server that does not know those gets the files among the run's artifacts.
+
+    Returns:
+        The logged model's id; None where the server has none.
     """
     from mlflow.entities import LoggedModelOutput
     from mlflow.models import Model
@@ -121,7 +124,7 @@ def send(store: Store, run: Any, folder: Path, name: str = NAME) -> None:
         if not _unknown_to_server(error):
             raise
         client.log_artifacts(run_id, str(folder), name)
-        return
+        return None
     described = Model.load(str(folder / "MLmodel"))
     described.run_id, described.model_id = run_id, logged.model_id
     described.save(str(folder / "MLmodel"))
@@ -130,6 +133,7 @@ def send(store: Store, run: Any, folder: Path, name: str = NAME) -> None:
     outputs = client.get_run(run_id).outputs
     if logged.model_id not in {one.model_id for one in (outputs.model_outputs if outputs else [])}:
         client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+    return str(logged.model_id)
 
 
 def _unknown_to_server(error: Exception) -> bool:

@@ -62,7 +62,7 @@ def sync(uri: str | None = None, *, tell: Callable[[Outcome], None] | None = Non
 
     with FileLock(base / "sync.lock"):
         for folder in journal.waiting(base):
-            outcome = _send(folder, store)
+            outcome = send(folder, store)
             if outcome is not None:
                 outcomes.append(outcome)
                 if tell is not None:
@@ -70,7 +70,8 @@ def sync(uri: str | None = None, *, tell: Callable[[Outcome], None] | None = Non
     return outcomes
 
 
-def _send(folder: Path, store: Callable[[Destination], Store]) -> Outcome | None:
+def send(folder: Path, store: Callable[[Destination], Store]) -> Outcome | None:
+    """Send one journal and remove it, unless its process is at it; None where it is gone meanwhile."""
     lock = FileLock(folder / "lock")
     events, _ = journal.read(folder)
     first = events[0] if events else {}

@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 from kdfuse.tracking.journal import Journal
 from kdfuse.tracking.store import Destination, Store, shown
+from kdfuse.tracking.sweep import Sweep
 from kdfuse.tracking.transcript import ParentMissing, Transcript
 
 PAUSE, LONGEST_PAUSE = 0.5, 10.0
@@ -28,6 +29,8 @@ AWAY = 60.0
 """Seconds after which a store that failed is tried again, by a new run."""
 LOCAL_PATIENCE, REMOTE_PATIENCE = 30.0, 3.0
 """Seconds that the end of the process waits for a store that has not failed."""
+SWEEP_PATIENCE = 3.0
+"""Seconds that the end of the process waits for what processes before it left, at most."""
 
 
 class _Entry:
@@ -55,6 +58,8 @@ class Sender:
         self._away: dict[str, float] = {}
         self._complaint: str | None = None
         self._complained: set[str] = set()
+        self._sweep = Sweep(self._reach)
+        self._leaving = False
 
     def open(self, run_id: str, journal: Journal, destination: Destination) -> None:
         """Take charge of a journal whose first event is written."""
@@ -121,12 +126,18 @@ class Sender:
             if left and not self._complained:
                 self._complaint = f"MLflow has not received {left} run(s) yet. Their events are kept; `kdfuse sync` sends the rest."
             self.complain()
+            self._leaving = True
+            self._urgent.set()
+            end = time.monotonic() + SWEEP_PATIENCE
+            while self._sweep.left and not left and time.monotonic() < end:
+                time.sleep(0.01)
 
     def _work(self) -> None:
         pause = PAUSE
         while True:
-            self._wake.wait()
-            self._urgent.wait(pause)
+            if not self._sweep.left:
+                self._wake.wait()
+            hurried = self._urgent.wait(0.0 if self._leaving else pause)
             begun = time.thread_time()
             self._wake.clear()
             self._urgent.clear()
@@ -136,17 +147,25 @@ class Sender:
             for run_id in news:
                 entry = self._entries.get(run_id)
                 if entry is not None and not entry.failed:
-                    opening = opening or not entry.begun.is_set()
+                    new = not entry.begun.is_set()
+                    opening = opening or new
                     self._send(run_id, entry)
                     entry.begun.set()
+                    if new and not entry.failed:
+                        self._sweep.look(entry.uri)
+            if self._leaving or not (opening or hurried):
+                self._sweep.step()
             # To open a run costs more than an epoch's figures, and comes once.
             pause = PAUSE if opening else min(max((time.thread_time() - begun) / SHARE, PAUSE), LONGEST_PAUSE)
 
     def _send(self, run_id: str, entry: _Entry) -> None:
         try:
-            if time.monotonic() < self._away.get(entry.uri, 0.0):
-                raise ConnectionError("The store failed a moment ago.")
-            if entry.transcript.catch_up():
+            self._check(entry.uri)
+            ended = entry.ended
+            whole = entry.transcript.catch_up()
+            if ended and not whole:  # the disk had no room for its last event
+                entry.transcript.abandon()
+            if ended or whole:
                 entry.journal.remove()
                 self._entries.pop(run_id, None)
                 entry.settled.set()
@@ -177,6 +196,14 @@ class Sender:
         """The journal is whole and stays: whoever syncs may have it."""
         self._entries.pop(run_id, None)
         entry.journal.release()
+
+    def _check(self, uri: str) -> None:
+        if time.monotonic() < self._away.get(uri, 0.0):
+            raise ConnectionError("The store failed a moment ago.")
+
+    def _reach(self, destination: Destination) -> Store:
+        self._check(destination.uri)
+        return self._store(destination)
 
     def _store(self, destination: Destination) -> Store:
         if destination not in self._stores:

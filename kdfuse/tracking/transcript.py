@@ -6,12 +6,12 @@ metrics keep their original times (MLflow keeps one of each), files go to the sa
 
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from kdfuse.report import Report
-from kdfuse.tracking import journal, models, names, note
+from kdfuse.tracking import journal, model_metrics, models, names, note
 from kdfuse.tracking.store import Destination, Store
 
 METRICS_A_CALL = 1000
@@ -48,6 +48,8 @@ class Transcript:
         self._steps: dict[str, set[int]] = {}
         self._last_moment = 0.0
         self._metrics: list[Any] = []
+        self._models: dict[str, str] = {}
+        self._data: tuple[str, str] | None = None
 
     def catch_up(self) -> bool:
         """Send what the journal has and MLflow has not; True when the run's end was sent."""
@@ -85,14 +87,18 @@ class Transcript:
             client.log_batch(self._run.info.run_id, params=parameters[first : first + PARAMETERS_A_CALL])
         client.log_batch(self._run.info.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
         if "data" in event["tags"]:
-            self._data_set(event["tags"]["data"], event["tags"].get("data_fingerprint", ""))
+            self._data = (event["tags"]["data"], event["tags"].get("data_fingerprint", ""))
+            self._data_sets({(names.shorten(self._data[0], 250), self._data[1][: model_metrics.DIGEST]): "training"})
 
-    def _data_set(self, name: str, mark: str) -> None:
-        """Name the data that the run used, so that MLflow shows it and finds the other runs on it."""
+    def _data_sets(self, used: Mapping[tuple[str, str], str]) -> None:
+        """Name the data that the run used (by name and digest, for what), so that MLflow shows it and finds the other runs on it."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        used = Dataset(names.shorten(name, 250), mark[:36], "kdfuse", json.dumps({"name": name, "fingerprint": mark}))
-        self._store.client.log_inputs(self._run.info.run_id, [DatasetInput(used, [InputTag("mlflow.data.context", "training")])])
+        if self._data is None or not used:
+            return
+        source = json.dumps({"name": self._data[0], "fingerprint": self._data[1]})
+        made = [DatasetInput(Dataset(*one, "kdfuse", source), [InputTag("mlflow.data.context", what)]) for one, what in used.items()]
+        self._store.client.log_inputs(self._run.info.run_id, made)
 
     def _open(self, event: journal.Event) -> Any:
         self._store = self._stores(Destination(**event["destination"]))
@@ -105,12 +111,12 @@ class Transcript:
             if step is not None:
                 self._steps.setdefault(key, set()).add(step)
 
-    def _metric(self, key: str, value: Any, moment: float, step: int) -> None:
+    def _metric(self, key: str, value: Any, moment: float, step: int, **tied: str) -> None:
         from mlflow.entities import Metric
 
         made = names.number(value)
         if made is not None:
-            self._metrics.append(Metric(names.name(key), made, _milliseconds(moment), step))
+            self._metrics.append(Metric(names.name(key), made, _milliseconds(moment), step, **tied))
 
     def _send_metrics(self) -> None:
         metrics, self._metrics = self._metrics, []
@@ -131,7 +137,10 @@ class Transcript:
             self._store.client.log_artifact(self._run.info.run_id, str(path), place)
 
     def _model(self, event: journal.Event) -> None:
-        models.send(self._store, self._run, self.folder / event["path"], event.get("name", models.NAME))
+        name = event.get("name", models.NAME)
+        logged = models.send(self._store, self._run, self.folder / event["path"], name)
+        if logged is not None:
+            self._models[name] = logged
 
     def _end(self, event: journal.Event) -> None:
         if event["report"] is not None:
@@ -146,9 +155,12 @@ class Transcript:
             for step in [step for step in range(len(values)) if step not in seen]:
                 self._metric(key, values[step], moment, step)
                 seen.add(step)
+        model = model_metrics.owner(report, self._models)
+        links = {key: model_metrics.link(key, report, model, self._data) for key in report.metrics}
         for key, value in report.metrics.items():
             # MLflow shows the value of the highest step: the measured figure comes after the curve of the same name.
-            self._metric(key, value, moment, max(self._steps.get(key) or {-1}) + 1)
+            self._metric(key, value, moment, max(self._steps.get(key) or {-1}) + 1, **links[key])
+        self._data_sets(model_metrics.data_sets(links.values()))
         self._metric("seconds", report.seconds, moment, 0)
         self._send_metrics()
         client, run_id = self._store.client, self._run.info.run_id

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from kdfuse.tracking import journal
-from kdfuse.tracking.journal import Journal, read, waiting
+from kdfuse.tracking.journal import RESERVE, Journal, read, waiting
 from kdfuse.tracking.lock import FileLock
+from tests.test_home import limited
 
 
 def events(number: int) -> list[dict[str, object]]:
@@ -75,3 +76,25 @@ def test_an_event_is_in_the_file_before_the_call_returns(tmp_path: Path) -> None
         made.write(event)
         sizes.append(os.path.getsize(made.folder / journal.EVENTS))
     assert sizes[0] > 0 and sizes == sorted(set(sizes))
+
+
+def test_an_event_that_does_not_fit_leaves_those_around_it_whole(tmp_path: Path) -> None:
+    journal = Journal("a", tmp_path)
+    journal.write({"kind": "start"})
+    with limited(5000), pytest.raises(OSError, match="File too large"):
+        journal.write({"kind": "log", "values": "x" * 6000})
+    journal.write({"kind": "log", "values": "after"})
+    events, _ = read(journal.folder)
+    assert events == [{"kind": "start"}, {"kind": "log", "values": "after"}]
+    journal.remove()
+
+
+def test_the_last_event_comes_short_where_it_does_not_fit(tmp_path: Path) -> None:
+    journal = Journal("a", tmp_path)
+    journal.finish({"kind": "end", "report": "whole"}, lambda: {})
+    assert (journal.folder / "reserve").stat().st_size == RESERVE
+    with limited(5000):
+        journal.finish({"kind": "end", "report": "x" * 6000}, lambda: {"kind": "end", "report": "short"})
+    assert [event["report"] for event in read(journal.folder)[0]] == ["whole", "short"]
+    assert not (journal.folder / "reserve").exists(), "what was kept for it is given back"
+    journal.remove()

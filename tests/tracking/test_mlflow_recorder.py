@@ -1,5 +1,6 @@
 """Runs in MLflow, as the recorder writes them to a real SQLite store."""
 
+import errno
 import math
 import shutil
 import signal
@@ -17,9 +18,10 @@ import pytest
 from kdfuse import recording
 from kdfuse.home import home
 from kdfuse.report import Report
-from kdfuse.tracking.journal import waiting
-from kdfuse.tracking.mlflow_recorder import MlflowRecorder
+from kdfuse.tracking.journal import EVENTS, RESERVE, Journal, waiting
+from kdfuse.tracking.mlflow_recorder import MlflowRecorder, shortened
 from kdfuse.tracking.offline import sync
+from tests.test_home import limited
 
 ROOT = Path(__file__).parents[2]
 
@@ -178,10 +180,62 @@ def test_a_broken_journal_does_not_end_training(recorder: MlflowRecorder, monkey
     assert made.report is not None
 
 
+@pytest.mark.filterwarnings("ignore:MLflow at")
+@pytest.mark.parametrize(("room", "status"), [(30_000, "FINISHED"), (50, "KILLED")])
+def test_a_disk_that_is_full_at_the_end_does_not_end_training(
+    room: int, status: str, recorder: MlflowRecorder, runs: Callable[..., Any], curve: Callable[..., Any]
+) -> None:
+    run = recording.begin("a", "Train")
+    run.log({"train/loss": 1.0}, step=0)
+    run.report = report("a")
+    run.report.tables["large"] = [{"model": "x" * 50_000}]
+    with warnings.catch_warnings(record=True) as caught, limited((waiting()[0] / EVENTS).stat().st_size + room):
+        warnings.simplefilter("always")
+        recording.finish(run, "finished")
+    told = [str(one.message) for one in caught if issubclass(one.category, UserWarning)]
+    assert len(told) == (status == "KILLED") and all("training goes on" in text and "Make room on the disk of" in text for text in told)
+    assert [outcome.state for outcome in sync()] == ["sent"] and waiting() == []
+    found = runs()["a"]
+    assert found.info.status == status and curve(found, "train/loss")[0] == (0, 1.0)
+    if status == "FINISHED":
+        assert found.data.metrics["validation/accuracy"] == 0.9 and len(curve(found, "train/loss")) == 3
+        assert "The disk was full at the end" in found.data.tags["mlflow.note.content"]
+
+
+def test_a_run_whose_end_could_not_be_written_down_is_closed_at_once_where_mlflow_has_room(
+    recorder: MlflowRecorder, runs: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object) -> None:  # a limit on files would stop the database, too
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Journal, "finish", full)
+    with pytest.warns(UserWarning, match="Make room on the disk of"):
+        train("a")
+    assert runs()["a"].info.status == "KILLED" and runs()["a"].data.metrics["train/loss"] == 0.25 and waiting() == []
+
+
+def test_a_disk_that_is_full_at_the_start_leaves_no_journal(recorder: MlflowRecorder, runs: Callable[..., Any]) -> None:
+    with limited(100), pytest.warns(UserWarning, match="Make room on the disk of") as caught:
+        made = train("a")
+    assert made.report is not None and len(caught) == 1 and waiting() == [] and sync() == []
+    train("b")
+    assert set(runs()) == {"b"}
+
+
+def test_a_short_report_fits_in_the_room_that_is_kept() -> None:
+    long = report("a")
+    long.history = {f"curve {number}": [0.5] * 1000 for number in range(10)}
+    assert shortened(None) is None
+    for one in (report("a"), long):
+        made = shortened(one)
+        assert made is not None and made.metrics == one.metrics and len(made.to_json()) < RESERVE // 2
+        assert made.history == (one.history if one is not long else {})
+
+
 PROGRAM = """
 import os, signal, sys, time
 from kdfuse import recording
-from kdfuse.tracking.mlflow_recorder import MlflowRecorder
+from kdfuse.tracking.mlflow_recorder import MlflowRecorder, shortened
 with recording.use(MlflowRecorder("tests")):
     with recording.run("killed", "Train", {"epochs": 9}) as run:
         for epoch in range(5):

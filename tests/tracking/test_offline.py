@@ -1,7 +1,7 @@
 """`sync`: journals that MLflow has not received in full."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,14 @@ from kdfuse.tracking.transcript import ParentMissing, Transcript
 
 
 def write(
-    run_id: str, *, parent: str | None = None, epochs: int = 4, ended: bool = True, uri: str | None = None, begun: float = 1e9
+    run_id: str,
+    *,
+    parent: str | None = None,
+    epochs: int = 4,
+    ended: bool = True,
+    uri: str | None = None,
+    begun: float = 1e9,
+    tags: Mapping[str, str] = {},
 ) -> Path:
     destination = Destination.current("tests", uri)
     made = Journal(run_id)
@@ -25,7 +32,7 @@ def write(
             "kind": "start",
             "run": {"id": run_id, "name": f"run {run_id}", "technique": "Train", "parent": parent, "started": begun},
             "settings": {"epochs": epochs},
-            "tags": {"kdfuse.run_id": run_id},
+            "tags": {"kdfuse.run_id": run_id, **tags},
             "destination": {"uri": destination.uri, "experiment": destination.experiment, "artifacts": destination.artifacts},
             "moment": begun,
         }
