@@ -56,9 +56,9 @@ def train(mode: str, epochs: int, rows: int) -> dict[str, Any]:
                 moments.append(time.perf_counter())
                 busy.append(time.process_time())
 
-        def model(self, run: Any, model: Any, inputs: Any) -> None:
+        def model(self, run: Any, model: Any, inputs: Any, name: str = "model") -> None:
             begun = time.perf_counter()
-            super().model(run, model, inputs)
+            super().model(run, model, inputs, name)
             closing.append(time.perf_counter() - begun)
 
         def end(self, run: Any, status: Any, report: Any, moment: float) -> None:

@@ -30,6 +30,10 @@ def repeat(technique: Technique, seeds: Iterable[int] = (0, 1, 2)) -> "Repeat":
     return Repeat(technique, tuple(seeds))
 
 
+class _ForSeeds(tuple[Any, ...]):
+    """What `Repeat.given` gives: a model for each seed, not several models for one call."""
+
+
 @settings
 class Repeat(Technique):
     """Runs a technique once for each seed and reports mean and spread, of its baselines too.
@@ -52,6 +56,10 @@ class Repeat(Technique):
 
     gives_models = True
 
+    @property
+    def takes_models(self) -> bool:  # type: ignore[override]
+        return self.technique.takes_models
+
     def __post_init__(self) -> None:
         if not isinstance(self.technique, Technique) or isinstance(self.technique, Repeat):
             raise TypeError(f"`technique`: expected a technique, such as kdfuse.Train(). Received: {self.technique!r}.")
@@ -60,14 +68,16 @@ class Repeat(Technique):
             raise ValueError(f"`seeds`: expected at least two different integers from 0. Received: seeds={self.seeds!r}.")
 
     def given(self, model: Any, data: Data) -> Any:
-        """A model for each seed; a tuple of tuples where the technique takes several."""
+        """A model for each seed; a tuple of tuples where the technique takes several. Given again, it stays as it is."""
+        if isinstance(model, _ForSeeds):
+            return model
         built = [_built(self.technique, model, data, seed) for seed in self.seeds]
         if not self._seeded() and not _builders(model):
             raise ValueError(
                 f"`technique`: {type(self.technique).__name__} has no setting `seed`, and every run would begin with the same model: all "
                 "would be alike. Give a builder, such as kdfuse.models.mlp."
             )
-        return tuple(self.technique.given(one, data) for one in built)
+        return _ForSeeds(self.technique.given(one, data) for one in built)
 
     def check(self, model: Any, data: Data) -> None:
         for one, seed in zip(model, self.seeds, strict=True):

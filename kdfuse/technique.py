@@ -77,6 +77,8 @@ class Technique:
     """Whether it takes a list of models, not one."""
     gives_models: ClassVar[bool] = False
     """Whether it gives a tuple of models, not one."""
+    keeps_structure: ClassVar[bool] = False
+    """Whether the model it gives has the layers of the one it was given: a chain then checks the next step before this one trains."""
 
     def __call__(self, model: Any, data: Data, *, name: str | None = None) -> tuple[Any, Report]:
         """Apply the technique.
@@ -140,7 +142,7 @@ class Technique:
         raise TypeError(f"{type(self).__name__} is a family of techniques, not one: call a subclass that has `apply`.")
 
     def check(self, model: Any, data: Data) -> None:
-        """Raise if the settings, the model and the data do not fit, before anything is trained."""
+        """Raise if the settings, the model's structure and the data do not fit, before anything is trained."""
 
     def tags(self, model: Any, data: Data) -> dict[str, str]:
         """Tags of the run: its data, and the runs that made its input models and the models among its settings."""
@@ -167,8 +169,7 @@ class Technique:
         place, how = result.chosen, "the last" if result.chosen == -1 else "the one chosen"
         if place is None:
             place, how = best([one.metrics for one in found.values()])
-        chosen = list(found)[place]
-        measured = found[chosen]
+        chosen, measured = list(found.items())[place]
         report = Report(
             technique=type(self).__name__,
             settings=dict(run.settings),
@@ -210,6 +211,7 @@ class Technique:
 class Chain(Technique):
     """Techniques one after another: each one's model is the next one's input, and each is a child run.
 
+    A step that does not fit is refused before anything is trained, where those before it keep the model's structure; else at its turn.
     A chain that was killed goes on at the first step that had not finished when it is made again: same settings, model and data (arrays).
 
     Attributes:
@@ -224,18 +226,31 @@ class Chain(Technique):
             received = wrong or self.techniques
             raise TypeError(f"`techniques`: expected one or more techniques, such as [kdfuse.Train()]. Received: {received!r}.")
         for step, following in itertools.pairwise(self.techniques):
-            gives, takes = _end(step, -1).gives_models, _end(following, 0).takes_models
-            if gives != takes:
-                raise TypeError(
-                    f"`techniques`: {type(following).__name__} takes {'several models' if takes else 'one model'}, and "
-                    f"{type(step).__name__} before it gives {'several' if gives else 'one'}. Put between them a technique that fits both."
-                )
+            if step.gives_models != following.takes_models:
+                takes, gives = ("several models", "one") if following.takes_models else ("one model", "several")
+                said = f"{type(following).__name__} takes {takes}, and {type(step).__name__} before it gives {gives}"
+                raise TypeError(f"`techniques`: {said}. Put between them a technique that fits both.")
+
+    @property
+    def takes_models(self) -> bool:  # type: ignore[override]
+        return self.techniques[0].takes_models
+
+    @property
+    def gives_models(self) -> bool:  # type: ignore[override]
+        return self.techniques[-1].gives_models
+
+    @property
+    def keeps_structure(self) -> bool:  # type: ignore[override]
+        return all(step.keeps_structure for step in self.techniques)
 
     def given(self, model: Any, data: Data) -> Any:
         return self.techniques[0].given(model, data)
 
     def check(self, model: Any, data: Data) -> None:
-        self.techniques[0].check(model, data)
+        for step in self.techniques:
+            step.check(step.given(model, data), data)
+            if not (step.keeps_structure and model.built):
+                break
 
     def apply(self, model: Any, data: Data) -> Result:
         rows: list[dict[str, Any]] = []
@@ -265,11 +280,9 @@ def evaluate(model: keras.Model, data: Data, *, head: Any = "auto") -> Report:
         The report. Nothing is recorded.
     """
     check_call("evaluate", model, data)
-    begun = time.perf_counter()
-    measured = measure(model, data, head=head)
-    report = Report("evaluate", metrics=measured.metrics, tables=measured.tables, name=model.name)
-    report.seconds = time.perf_counter() - begun
-    return report
+    begun, measured = time.perf_counter(), measure(model, data, head=head)
+    seconds = time.perf_counter() - begun
+    return Report("evaluate", metrics=measured.metrics, tables=measured.tables, seconds=seconds, name=model.name)
 
 
 def check_call(owner: str, model: Any, data: Any) -> None:
@@ -285,7 +298,3 @@ def check_call(owner: str, model: Any, data: Any) -> None:
             f"`data` of {owner}: expected a kdfuse.Data. Received: {type(data).__name__}. "
             "Wrap it: kdfuse.Data(train=(x, y), validation=0.1, test=(x_test, y_test))."
         )
-
-
-def _end(step: Technique, place: int) -> Technique:
-    return _end(step.techniques[place], place) if isinstance(step, Chain) else step

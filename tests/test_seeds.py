@@ -106,6 +106,26 @@ def test_several_models_a_seed(data):
         repeat(mutual)(small, data)
 
 
+def test_in_a_chain(data):
+    chain = Chain([repeat(FAST, (0, 1)), Firsts()])
+    for given in (small(data), small):
+        made, report = chain(given, data)
+        first = FAST(small(data), data)[0]
+        assert alike(made, first) and [child.name for child in report.children] == ["1. Repeat", "2. Firsts"]
+    models, _ = Chain([repeat(FAST, (0, 1)), repeat(Chain([Firsts(), FAST]), (0, 1))])(small, data)
+    assert len(models) == 2 and not alike(*models)
+
+
+@settings
+class Firsts(Technique):
+    """The first of several."""
+
+    takes_models = True
+
+    def apply(self, model, data):
+        return Result(model[0])
+
+
 def test_the_moments():
     reports = [Report(metrics={"test/accuracy": value, "odd": 1.0}) for value in (0.5, 0.75, 0.7)]
     reports[0].metrics["test/ece"] = 0.1

@@ -94,6 +94,33 @@ def test_a_chain_of_nothing_or_of_something_else_raises():
 
 
 @settings
+class Picky(Technique):
+    """Refuses every model."""
+
+    def check(self, model, data):
+        raise ValueError("not this model")
+
+
+@settings
+class Same(Scale):
+    keeps_structure = True
+
+
+def test_a_chain_refuses_a_step_before_those_that_keep_the_structure_begin():
+    def begun(*steps, model=None):
+        memory = recording.Memory()
+        with recording.use(memory), pytest.raises(ValueError, match="not this model"):
+            Chain([*steps, Picky()])(model or net(), DATA)
+        return [arguments[0].name for hook, arguments in memory.events if hook == "start"]
+
+    assert begun(Same(), Chain([Same(), Same()])) == []
+    assert begun(Same(), Scale()) == ["Chain", "1. Same", "2. Scale"]
+    assert begun(Chain([Same(), Scale()])) == ["Chain", "1. Chain", "1. Same", "2. Scale"]
+    unbuilt = keras.Sequential([keras.layers.Dense(10)])
+    assert begun(Same(), model=unbuilt) == ["Chain", "1. Same"], "what a model without weights will be, shows later"
+
+
+@settings
 class Halves(Technique):
     """Gives each model halved, and measured by a child run where asked."""
 

@@ -20,8 +20,9 @@ OPERATIONS = (
 )  # fmt: skip
 # They hand on the numbers they get: what comes in quantized goes out so.
 HAND_ON = (*RANDOM, "Identity", "InputLayer", "ActivityRegularization", "Masking")
-# What LiteRT makes one operation of with a BatchNorm after it; of a 1D convolution it does not, for a reshape stands between.
-LINEAR = ("Conv2D", "DepthwiseConv2D", "Dense")
+# What LiteRT makes one operation of with a BatchNorm after it; of a 1D convolution it does not, for a reshape stands between. A Dense
+# kernel has one scale for all units: with a BatchNorm in it, it would be written in float.
+LINEAR = ("Conv2D", "DepthwiseConv2D")
 # Whose clusters TFMOT can keep.
 CLUSTERED = ("Conv1D", "Conv2D", "Dense")
 KNOWN_ACTIVATIONS = ("relu", "swish", "linear", "softmax", "sigmoid", "tanh")
@@ -98,7 +99,7 @@ def _joined(layer: Any) -> bool:
     after = _after(layer)
     if after is None or _activation(layer) != "linear":
         return False
-    return _is_relu(after) or (kind_of(after) == "BatchNormalization" and kind_of(layer) != "Conv1D")
+    return _is_relu(after) or (kind_of(after) == "BatchNormalization" and kind_of(layer) in LINEAR)
 
 
 def _before(layer: Any) -> Any:

@@ -45,6 +45,8 @@ class Cluster(Technique):
     training: Trainer | None = Train(epochs=3, learning_rate=1e-4)
     opaque: tuple[str, ...] | str = "auto"
 
+    keeps_structure = True
+
     def __post_init__(self) -> None:
         for argument in ("clusters", "init"):
             refuse_tfmot(argument, getattr(self, argument))
@@ -62,7 +64,7 @@ class Cluster(Technique):
         way.check_opaque(self.opaque)
 
     def check(self, model: keras.Model, data: Data) -> None:
-        self._plan(way.check_crossing(model, data, self.opaque))
+        self._plan(way.check_crossing(model, data, self.opaque), weights_known=False)
         if self.training is not None:
             self.training.check(model, data)  # type: ignore[attr-defined]
 
@@ -104,7 +106,7 @@ class Cluster(Technique):
             result.baselines["before"] = model
         return result
 
-    def _plan(self, bridge: Bridged) -> tuple[dict[str, Share], dict[str, str]]:
+    def _plan(self, bridge: Bridged, weights_known: bool = True) -> tuple[dict[str, Share], dict[str, str]]:
         """By tf_keras layer what is shared, and why others are not."""
         kernels = {path: [(layer, clusterable(layer)) for layer in layers] for path, layers in bridge.layers.items()}
         able = [path for path, found in kernels.items() if any(weights for _, weights in found)]
@@ -124,7 +126,7 @@ class Cluster(Technique):
                     why[layer.name] = "left out in `layers`"
                 elif fewest <= count:
                     why[layer.name] = f"has no more than {count} values"
-                elif sparse and count < 3:
+                elif weights_known and sparse and count < 3:
                     raise ValueError(f"`clusters`: {path!r} has zeros to keep, which take one value. Received: {count}. Give at least 3.")
                 else:
                     shares[layer.name] = Share(count, sparse)

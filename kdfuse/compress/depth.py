@@ -66,7 +66,10 @@ class ShrinkDepth(Technique):
         names = [block.name for block in find_blocks(copy_model(model, data.example(2)) if unbuilt else model)]
         (self._trainer or Train()).check(model, data)
         if not names:
-            raise ValueError(f"`model`: {model.name!r} has no block whose output has its input's shape. Use kdfuse.Shrink.")
+            raise ValueError(
+                f"`model`: {model.name!r} has no block whose output has its input's shape; a model inside it counts as one layer. Use "
+                "kdfuse.Shrink, or remove blocks before models are joined."
+            )
         if isinstance(self.remove, tuple):
             for name in self.remove:
                 if name not in names:

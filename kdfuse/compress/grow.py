@@ -85,7 +85,8 @@ class Grow(Technique):
                 f"Received: layers={self.layers}, and {model.name!r} has none. {' '.join(_without(others))} Leave out `layers`."
             )
         if not hosts and (draw_copies(channels, self.width) == 1).all():
-            raise ValueError(f"`model`: {model.name!r} has no layer that may grow. {' '.join(_told(channels))}")
+            why = " ".join(_told(channels)) or "Its layers are of kinds whose units are not followed. Grow what it was made from."
+            raise ValueError(f"`model`: {model.name!r} has no layer that may grow. {why}")
 
     def apply(self, model: keras.Model, data: Data) -> Result:
         trainer, plain = self._trainer, self._trainer or Train()

@@ -60,6 +60,8 @@ class Prune(Technique):
     layers: dict[str, Any] | None = None
     training: Trainer | None = Train()
 
+    keeps_structure = True
+
     def __post_init__(self) -> None:
         for argument in ("sparsity", "schedule", "criterion", "pattern"):
             refuse_tfmot(argument, getattr(self, argument))
@@ -96,10 +98,7 @@ class Prune(Technique):
         if self.training is not None:
             self.training.check(model, data)  # type: ignore[attr-defined]
             self._check_run(data)
-        built = model if model.built else copy_model(model, data.example(2))
-        selection, _ = self._selection(built, data, measure=False)
-        if isinstance(self.criterion, Threshold):
-            self._check_threshold(selection, self.criterion.value)
+        self._selection(model if model.built else copy_model(model, data.example(2)), data, measure=False)
 
     def _check_threshold(self, selection: Selection, value: float) -> None:
         weights = selection.weights()
@@ -136,6 +135,8 @@ class Prune(Technique):
         training = self.training if self.training is not None else Train()
         student = training.private(model, data)
         selection, spared = self._selection(student, data)
+        if isinstance(self.criterion, Threshold):
+            self._check_threshold(selection, self.criterion.value)
         schedule = self._schedule()
         tables: dict[str, list[dict[str, Any]]] = {}
         pruner: Pruner

@@ -40,6 +40,8 @@ class Quantize(Technique):
     max_drop: float = 0.005
     target_bytes: int | None = None
 
+    keeps_structure = True
+
     def __post_init__(self) -> None:
         choose("kind", self.kind, KINDS)
         if isinstance(self.samples, bool) or not isinstance(self.samples, int) or self.samples < 1:

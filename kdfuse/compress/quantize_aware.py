@@ -16,6 +16,7 @@ from kdfuse.compress.training import innermost
 from kdfuse.data import Data
 from kdfuse.export.lite_model import LiteModel
 from kdfuse.export.litert import save_litert, to_litert
+from kdfuse.graph.heads import detect_head, known_head
 from kdfuse.settings import settings
 from kdfuse.technique import Result, Technique
 from kdfuse.train import Train, Trainer
@@ -30,12 +31,13 @@ class QuantizeAware(Technique):
     """Train with weights and activations rounded as int8 rounds them (TFMOT), and give back the model and its `.tflite` file.
 
     The Keras model that comes back has the given architecture, BatchNorm layers unfolded, and kernels with the values that int8
-    leaves them, as floats; its activations are not rounded. That is what agrees best with the file, in which BatchNorm is folded into
-    the kernels' scales. The file is what the report measures as `tflite/...`.
+    leaves them, as floats; its activations are not rounded. That is what agrees best with the file, in which a BatchNorm after a 2D
+    convolution is folded into the scales of its kernel. The file is what the report measures as `tflite/...`.
 
-    Convolutions (1D, 2D, depthwise, transposed, separable as two), Dense, BatchNorm anywhere, pooling, sums, products, concatenation,
-    reshaping, rescaling, LayerNorm, common activations are int8. Attention, recurrent layers, embeddings and what is opaque stay float,
-    named in the report's table `quantization`. A recurrent model converts with a batch of one row.
+    Convolutions (1D, 2D, depthwise, transposed, separable as two), Dense, pooling, sums, products, concatenation, reshaping, common
+    activations are int8; rescaling, LayerNorm and a BatchNorm that is not folded compute in float between int8 numbers. Attention,
+    recurrent layers, embeddings and what is opaque stay float, named in the report's table `quantization`. A recurrent model converts
+    with a batch of one row.
 
     Zeros and clusters that the model's kernels have are kept: plain training loses them. Jacob et al.: Quantization and Training of
     Neural Networks for Efficient Integer-Arithmetic-Only Inference, 2018 (arXiv 1712.05877).
@@ -58,6 +60,8 @@ class QuantizeAware(Technique):
     keep_clusters: bool = True
     calibration: int = 512
     opaque: tuple[str, ...] | str = "auto"
+
+    keeps_structure = True
 
     def __post_init__(self) -> None:
         way.check_bridge_training(self.training)
@@ -82,7 +86,11 @@ class QuantizeAware(Technique):
         net = quantized(bridge, plan.kept, plan.skipped)
         path = way.lite_path(student)
         example = data.example(256)
-        with standing_in(student, net.model, net.pairs, net.written), way.constrained(plan.constraints()):
+        head = innermost(self.training).head
+        detected = detect_head(student, data.task, data.example(64), head)
+        standing = standing_in(student, net.model, net.pairs, net.written)
+        # Rounded to 8 bits, the rows of a softmax do not sum to 1.
+        with known_head(student, detected), standing, way.constrained(plan.constraints()):
             settle(net)
             if self.calibration:
                 calibrate(net.model, _batches(student, data, self.calibration))
@@ -98,7 +106,6 @@ class QuantizeAware(Technique):
         notes = [*fitted.notes, *plan.notes(net), *way.bridge_notes(bridge)]
         result = Result(self.training.public(student, data), fitted.history, plan.figures(lite, example, emulated), notes=notes)
         result.tables["quantization"], result.files["tflite"] = table, path
-        head = innermost(self.training).head
         result.heads = {"model": head, "before": head}
         if model.built:
             result.baselines["before"] = model

@@ -119,7 +119,8 @@ class Shrink(Technique):
         channels = follow(model, self.protect)
         (self._trainer or Train()).check(given, data)
         if self.keep != "nonzero" and not any(len(family.roots) > 1 for family in families(channels)):
-            raise ValueError(f"`model`: {model.name!r} has no unit that may go. {' '.join(_told(channels))}")
+            why = " ".join(_told(channels)) or "Its layers are of kinds whose units are not followed. Shrink what it was made from."
+            raise ValueError(f"`model`: {model.name!r} has no unit that may go. {why}")
         if self.parameters is not None:
             absolute("parameters", self.parameters, count_parameters(model, channels, []))
         if self.macs is not None:

@@ -42,6 +42,7 @@ class AssistantChain(Technique):
     control: bool = False
 
     row = "student"
+    keeps_structure = True
 
     def __post_init__(self) -> None:
         self._distill(self.teacher)  # which checks it, and the other settings

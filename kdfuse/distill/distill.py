@@ -73,6 +73,7 @@ class Distill(Technique):
     control: bool = False
 
     row = "student"
+    keeps_structure = True
 
     def __post_init__(self) -> None:
         checks.check_teachers(self._given(), self.teacher_weights, self.teacher_preprocessing)

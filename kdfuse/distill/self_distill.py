@@ -47,6 +47,8 @@ class SelfDistill(Technique):
     training: Train = Train()
     control: bool = False
 
+    keeps_structure = True
+
     def __post_init__(self) -> None:
         names = self.exits if isinstance(self.exits, tuple) else ()
         if not names or not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
@@ -85,7 +87,8 @@ class SelfDistill(Technique):
             try:
                 (shape,) = shapes(copy, [name], example)
             except ValueError as error:
-                raise ValueError(f"{where}: {error}") from error
+                wanted = "" if name is not None else "expected one tensor of features before its head, which the exits learn. "
+                raise ValueError(f"{where}: {wanted}{error}") from error
             if len(shape) < 2:
                 raise ValueError(
                     f"{where}: expected features [batch, ..., channels]. Received: {name!r} gives {shape}. Name another layer."

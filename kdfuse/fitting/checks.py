@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from kdfuse.data import Data
 from kdfuse.fitting.compiled import compile_settings
@@ -40,8 +41,23 @@ def check_fit(training: Any, model: keras.Model, data: Data) -> None:
     x, y, _ = data.train.head(2)
     detect_head(model, data.task, x, training.head)
     check_outputs(model, data, x)
+    check_gradient(model, x)
     if isinstance(training.loss, str) and training.loss == "auto" and "loss" not in compile_settings(model):
         check_columns(model, data, x, y)
+
+
+def check_gradient(model: keras.Model, x: Any) -> None:
+    """Raise if the model has layers that say they have no gradient (`has_gradient = False`), and none gets past them to a weight."""
+    votes = [layer.name for layer in model._flatten_layers() if getattr(layer, "has_gradient", True) is False]
+    if not votes or not model.trainable_variables:
+        return
+    with tf.GradientTape() as tape:
+        total = sum(keras.ops.sum(output) for output in keras.tree.flatten(model(x, training=False)))
+    if all(one is None for one in tape.gradient(total, model.trainable_variables)):
+        raise ValueError(
+            f"`model`: {model.name!r} decides by votes ({', '.join(votes)}), and no gradient gets past them, so that it cannot be trained. "
+            "Train its members before they vote, or a student of it, with kdfuse.Distill(model)."
+        )
 
 
 def check_outputs(model: keras.Model, data: Data, x: Any) -> None:

@@ -12,6 +12,7 @@ import contextlib
 import threading
 from collections.abc import Iterator
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import keras
 import numpy as np
@@ -21,6 +22,7 @@ from kdfuse.settings import choose
 
 HEADS = ("logits", "softmax", "sigmoid", "regression", "sigmoid_logits")
 TINY = float(np.finfo("float32").tiny)
+_known: WeakKeyDictionary[keras.Model, Any] = WeakKeyDictionary()
 
 
 def detect_head(model: keras.Model, task: Any, example: Any = None, declared: Any = "auto") -> Any:
@@ -42,6 +44,8 @@ def detect_head(model: keras.Model, task: Any, example: Any = None, declared: An
     Raises:
         ValueError: a declared head contradicts the model, or the head cannot be told.
     """
+    if model in _known:
+        return _known[model]
     ends = finals(model, example)
     outputs: Any = None
     if ends is None or any(end.activation is None for end in ends):
@@ -59,6 +63,16 @@ def detect_head(model: keras.Model, task: Any, example: Any = None, declared: An
         columns = None if value is None else value.shape[-1] if len(value.shape) > 1 else 1
         found.append(_head(end, None if outputs is None else value, one_task, one_declared, where, columns))
     return found[0] if structure is None or not keras.tree.is_nested(structure) else keras.tree.pack_sequence_as(structure, found)
+
+
+@contextlib.contextmanager
+def known_head(model: keras.Model, head: Any) -> Iterator[None]:
+    """Inside, `detect_head` gives this head for `model`, also while it computes something else, such as rounded probabilities."""
+    _known[model] = head
+    try:
+        yield
+    finally:
+        del _known[model]
 
 
 @contextlib.contextmanager

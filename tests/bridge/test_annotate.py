@@ -33,10 +33,11 @@ def test_batch_norm_is_left_to_tfmot_only_where_it_folds() -> None:
     y = L.Conv2D(2, 3, name="twice", padding="same")(x)
     x = L.Add(name="add")([y, L.BatchNormalization(name="beside")(y)])
     x = L.BatchNormalization(name="after_relu")(L.Conv2D(2, 3, activation="relu", name="relu")(x))
+    x = L.BatchNormalization(name="after_dense")(L.Dense(2, name="dense")(x))
     found, left = annotated(x, given)
     assert found == {
         "first": "Output", "conv": "tfmot", "folds": "tfmot", "twice": "tfmot", "add": "tfmot", "beside": "Output", "relu": "tfmot",
-        "after_relu": "Output",
+        "after_relu": "Output", "dense": "tfmot", "after_dense": "Output",
     }  # fmt: skip
     assert left == {}
 

@@ -12,6 +12,7 @@ from kdfuse.compress.cluster import Cluster
 from kdfuse.data import Data
 from kdfuse.distill.distill import Distill
 from kdfuse.graph.fingerprint import fingerprint
+from kdfuse.technique import Chain
 from kdfuse.train import Train
 
 L = keras.layers
@@ -123,6 +124,8 @@ def test_what_is_refused(model: keras.Model, data: Data) -> None:
             Cluster(**given)
     with pytest.raises(ValueError, match=r"'mid' has zeros to keep.*at least 3"):
         Cluster(2)(sparse(model), data)
+    _, report = Chain([Train(epochs=1), Cluster(2, training=None)])(sparse(model), data)  # no zeros are left by then
+    assert report.children[1].metrics["cluster/most_values"] == 2
     own = keras.Sequential([keras.Input((8, 8, 1)), L.Flatten(), Own(10, name="own")])
     with pytest.raises(ValueError, match="no layer with a kernel"):
         Cluster(4)(own, data)

@@ -298,6 +298,14 @@ def test_refused_before_any_training(case, data, monkeypatch):
     assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
 
 
+def test_a_threshold_is_for_the_weights_that_a_chain_has_come_to(data):
+    given = keras.Sequential([keras.Input((64,)), layers.Dense(10, kernel_initializer="zeros", name="only")])
+    with pytest.raises(ValueError, match="takes all weights of 'only'"):
+        Prune(criterion=Threshold(1e-3), training=None)(given, data)
+    made, _ = Chain([FAST, Prune(criterion=Threshold(1e-3), training=None)])(given, data)
+    assert 0 < zeros(made, "only") < 1
+
+
 def test_models_without_kernels_or_inputs_for_a_pattern_are_refused(rows):
     bare = keras.Sequential(
         [keras.Input((64,)), layers.Rescaling(2.0), layers.Reshape((8, 8)), layers.GlobalAveragePooling1D(), layers.Dense(10)]

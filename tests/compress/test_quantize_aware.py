@@ -15,6 +15,7 @@ from kdfuse.distill.distill import Distill
 from kdfuse.export.lite_file import read_file
 from kdfuse.export.lite_model import LiteModel
 from kdfuse.graph.fingerprint import fingerprint
+from kdfuse.models.mlp import mlp as mlp_model
 from kdfuse.settings import flatten, replace
 from kdfuse.technique import Chain
 from kdfuse.train import Train
@@ -252,3 +253,17 @@ def test_what_has_weights_is_int8_and_rescaling_and_norms_of_their_own_stay_floa
     for one in operations:
         if one.name in ("DEPTHWISE_CONV_2D", "CONV_2D", "FULLY_CONNECTED"):
             assert {tensor.dtype for tensor in (*one.inputs, *one.outputs)} <= {"int8", "int32"}, one
+
+
+@pytest.mark.parametrize("values", [None, 8])
+def test_a_dense_kernel_before_batch_norm_is_int8(values: int | None, data: Data) -> None:
+    build = mlp_model(data, units=(32, 16), batch_norm=True)
+    model = Train(epochs=8, learning_rate=0.01, checkpoint=0).apply(build, data).model
+    given = Cluster(values, training=None).apply(model, data).model if values else model
+    made, report = QuantizeAware(FAST)(given, data)
+    operations = read_file(report.files["tflite"].read_bytes()).operations
+    dense = [one for one in operations if one.name == "FULLY_CONNECTED"]
+    assert len(dense) == 3 and all(tensor.dtype in ("int8", "int32") for one in dense for tensor in (*one.inputs, *one.outputs))
+    assert report["quantization/difference"] < 0.05 and lite_accuracy(report, data) >= report["test/accuracy"] - 0.03
+    for path, kernel in kernels(made).items():
+        assert len(np.unique(kernel)) <= (values or 255), path

@@ -65,3 +65,19 @@ def test_columns_must_be_those_of_the_labels():
         check_columns(three, data, x, y)
         with pytest.raises(ValueError, match="expected 3 units in the output 'of_2', one for each column of the labels .*. Received: 2"):
             check_columns(two, data, x, y)
+
+
+def test_a_model_whose_votes_stop_every_gradient_is_refused():
+    @keras.saving.register_keras_serializable("test_checks")
+    class Vote(keras.layers.Layer):
+        has_gradient = False
+
+        def call(self, x):
+            return keras.ops.cast(x > 0, "float32")
+
+    data, inputs = Data(train=(X, LABELS)), keras.Input((4,))
+    logits = keras.layers.Dense(3)(inputs)
+    with pytest.raises(ValueError, match="'voting' decides by votes .vote., and no gradient gets past them"):
+        Train().check(keras.Model(inputs, Vote(name="vote")(logits), name="voting"), data)
+    beside = keras.layers.Add()([Vote()(logits), keras.layers.Dense(3)(inputs)])
+    Train().check(keras.Model(inputs, beside), data)

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kdfuse.graph.heads import HEADS, detect_head, probabilities, raw_outputs, to_logits
+from kdfuse.graph.heads import HEADS, detect_head, known_head, probabilities, raw_outputs, to_logits
 
 layers, ops = keras.layers, keras.ops
 
@@ -338,3 +338,11 @@ def test_contradictions_are_errors(model, task, declared, message):
 def test_what_does_not_tell_wants_an_example():
     with pytest.raises(ValueError, match="`example`"):
         detect_head(Subclassed(), "classification")
+
+
+def test_a_known_head_is_not_looked_for():
+    model = ends(layers.Lambda(lambda z: ops.round(8 * ops.softmax(z)) / 8))
+    assert detect_head(model, "classification", rows(16, 4)) == "sigmoid"
+    with known_head(model, "softmax"):
+        assert detect_head(model, "classification", rows(16, 4)) == "softmax" and detect_head(ends(), "classification") == "logits"
+    assert detect_head(model, "classification", rows(16, 4)) == "sigmoid"

@@ -21,6 +21,7 @@ class HardVote(Combiner):
     """
 
     heads = ("softmax", "sigmoid")
+    has_gradient = False
 
     def __init__(self, weights: Sequence[float] | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -10,7 +10,7 @@ from kdfuse.data import Data
 from kdfuse.ensemble.ensemble import beside
 from kdfuse.ensemble.grown import Grown, check_count
 from kdfuse.ensemble.joined import inputs_for
-from kdfuse.ensemble.members import free_name
+from kdfuse.ensemble.members import Member, free_name, output_names
 from kdfuse.ensemble.parallel.fast_weights import LINEAR, FastWeights, ForMembers, OverMembers
 from kdfuse.ensemble.parallel.training import check_training, innermost, with_train
 from kdfuse.ensemble.values import Probabilities
@@ -111,6 +111,8 @@ def build(model: keras.Model, data: Data, members: int, training: Train) -> Buil
     if any(getattr(one, "_keras_mask", None) is not None for one in keras.tree.flatten(outputs)):
         raise ValueError("`model` of BatchEnsemble: expected outputs without a mask for their steps. Received: masked sequences.")
     ends = list(graph_of(copied).output_names)
+    if len(set(ends)) < len(ends):  # several outputs of one layer, as a cascade's
+        ends = output_names(Member(copied, head, outputs))
     making = _Making(members, training.seed, taken={"over_members", *(ends if len(ends) > 1 else [])})
     inputs = inputs_for([copied], data)
     repeated = keras.tree.map_structure(lambda x: ForMembers(members, dtype=x.dtype, name=making.free("for_members"))(x), inputs)

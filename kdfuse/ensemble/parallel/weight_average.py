@@ -137,6 +137,8 @@ class WeightAverage(Technique):
     decay: float = DECAY
     training: Trainer = Train()
 
+    keeps_structure = True
+
     def __post_init__(self) -> None:
         choose("how", self.how, WAYS)
         for name, value, least in (("start", self.start, 0.0), ("decay", self.decay, math.ulp(0.0))):

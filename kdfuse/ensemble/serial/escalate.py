@@ -63,7 +63,7 @@ class Escalate(keras.layers.Layer):
         places = tf.where(unsure)
 
         def ask() -> list[Any]:
-            rows = keras.tree.map_structure(lambda value: tf.gather_nd(value, places), inputs)
+            rows = keras.tree.map_structure(lambda value: tf.gather_nd(_dense(value), places), inputs)
             asked = keras.tree.flatten(self.model(rows, training=training))
             return [tf.tensor_scatter_nd_update(old, places, tf.cast(new, old.dtype)) for old, new in zip(flat, asked, strict=True)]
 
@@ -80,6 +80,13 @@ class Escalate(keras.layers.Layer):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Escalate":
         return cls(**{**config, "model": keras.saving.deserialize_keras_object(config["model"])})
+
+
+def _dense(value: Any) -> Any:
+    """`value`, whose gradient is dense: that of picked rows alone is sparse, and a `tf.cond` wants the same of both of its branches."""
+    import tensorflow as tf
+
+    return tf.reshape(value, tf.shape(value))
 
 
 def _like(rows: Any, value: Any) -> Any:

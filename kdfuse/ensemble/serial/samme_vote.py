@@ -24,6 +24,7 @@ class SammeVote(Combiner):
 
     symmetric = False
     heads = ("softmax", "sigmoid")
+    has_gradient = False
 
     def __init__(self, weights: Sequence[float] = (1.0,), **kwargs: Any) -> None:
         super().__init__(**kwargs)

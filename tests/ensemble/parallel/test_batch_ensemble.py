@@ -12,6 +12,7 @@ from kdfuse.datasets.load import load
 from kdfuse.distill.distill import Distill
 from kdfuse.ensemble.parallel.batch_ensemble import BatchEnsemble, build, member_of
 from kdfuse.ensemble.parallel.fast_weights import FastWeights
+from kdfuse.ensemble.serial.escalate import Escalate
 from kdfuse.graph.fingerprint import fingerprint
 from kdfuse.train import Train
 
@@ -134,6 +135,17 @@ def test_several_inputs_outputs_and_nested_models():
     members = [member_of(made.model, model, place, made.names, data)(x) for place in range(2)]
     np.testing.assert_allclose(found["kind"], np.mean([softmax(np.asarray(one["kind"])) for one in members], axis=0), atol=1e-5)
     np.testing.assert_allclose(found["size"], np.mean([one["size"] for one in members], axis=0), atol=1e-5)
+
+
+def test_of_a_cascade_with_several_outputs():
+    inputs = keras.Input(DIGITS.input_shape)
+    shared = L.Dense(6, name="shared")(L.Flatten()(inputs))
+    model = keras.Model(inputs, {"digit": L.Dense(10, "softmax")(shared), "even": L.Dense(2, "softmax")(shared)})
+    asking = keras.Model(inputs, Escalate(keras.models.clone_model(model), 0.5, heads=["softmax", "softmax"])((inputs, model(inputs))))
+    x, y, _ = DIGITS.train.head(64)
+    data = Data(train=(x, {"digit": y, "even": y % 2}))
+    made = build(asking, data, 2, FAST)
+    assert set(made.model(x[:3])) == {"digit", "even"} and len(set(made.model.output_names)) == 2 and len(made.fast) == 3
 
 
 def test_integer_inputs_and_frozen_layers():

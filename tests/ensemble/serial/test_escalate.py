@@ -114,9 +114,19 @@ def test_its_cost_is_at_most_that_of_all_models_and_xla_leaves_it_alone():
 
 
 def test_gradients_reach_both_stages():
-    model, large, _ = cascade(0.8)
-    with tf.GradientTape() as tape:
-        value = tf.reduce_sum(model(tf.constant(X)) ** 2)
-    assert all(float(np.abs(one).sum()) > 0 for one in tape.gradient(value, large.trainable_variables))
+    large, _ = asked()
+    given = keras.Input((4,))
+    features = L.Dense(4, name="features")(given)
+    model = keras.Model(given, Escalate(large, 0.8)((features, L.Softmax()(10 * features[:, :3]))))
+
+    def gradients():
+        with tf.GradientTape() as tape:
+            value = tf.reduce_sum(model(tf.constant(X)) ** 2)
+        return tape.gradient(value, model.trainable_variables)
+
+    found = gradients()
+    assert len(found) == 4 and all(float(np.abs(one).sum()) > 0 for one in found)
+    for one, traced in zip(found, tf.function(gradients)(), strict=True):  # a branch in a graph is not one run at once
+        np.testing.assert_allclose(traced, one, rtol=1e-4, atol=1e-6)
     with pytest.raises(ValueError, match="measure"):
         Escalate(large, 0.5, "doubt")
