@@ -70,11 +70,13 @@ class Search(Technique):
     row = "winner"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.technique, Technique) or isinstance(self.technique, Search):
+        if not isinstance(self.technique, Technique):
             raise TypeError(f"`technique`: expected a technique, such as kdfuse.Train(). Received: {self.technique!r}.")
+        check_trial(self.technique)
         if self.space is None:
             raise TypeError('`space`: expected a dict such as {"build__units": kdfuse.Int(16, 256)}. Received: none.')
-        Space(self.space)
+        for technique in Space(self.space).choices("technique"):
+            check_trial(technique)
         check_jobs(self.n_jobs)
         for name in ("vectorized", "live", "refit"):
             if not isinstance(getattr(self, name), bool):
@@ -194,6 +196,20 @@ class Search(Technique):
             who, were = (f"{count} candidates", "were") if count > 1 else ("A candidate", "was")
             notes.append(f"{who} had more {what} than the limit, and {were} not trained.")
         return notes + [note for note in report.notes if self.refit]
+
+
+def check_trial(technique: Any) -> None:
+    """Raise unless a technique can be that of a trial, which has one model.
+
+    Raises:
+        TypeError: it is a search itself, or takes or gives several models.
+    """
+    name = type(technique).__name__
+    if isinstance(technique, Search):
+        raise TypeError(f"`technique`: a trial is no search itself. Received: {name}. Search over its technique, in one space.")
+    several = [what for what in ("takes", "gives") if getattr(technique, f"{what}_models", False)]
+    if several:
+        raise TypeError(f"`technique`: a trial has one model. Received: {name}, which {several[0]} several. Search over what trains one.")
 
 
 def ordered(session: Session) -> list[Any]:

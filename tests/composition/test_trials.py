@@ -29,13 +29,11 @@ def test_the_technique_is_a_choice_of_the_space(kind, names, case_of, works):
 @pytest.mark.timeout(900)
 def test_each_is_searched_by_itself(name, names, case_of, works):
     case = case_of(("mlp", "residual", "attention")[names.index(name) % 3])
-    if name in SEVERAL:
-        with pytest.raises((TypeError, RuntimeError), match="expected a list of models|expected one that gives one model"):
-            kf.RandomSearch(case.technique(name), {"build__seed": [1]}, n_trials=1)(case.build, case.data)
-        return
-    if name in SEARCHES:
-        with pytest.raises(TypeError, match="`technique`: expected a technique"):
-            kf.RandomSearch(case.technique(name), {"build__seed": [1]}, n_trials=1)
+    if name in SEVERAL | SEARCHES:
+        reason = "a trial is no search itself" if name in SEARCHES else "a trial has one model"
+        for technique, space in ((case.technique(name), {}), (kf.Train(), {"technique": [kf.Train(), case.technique(name)]})):
+            with pytest.raises(TypeError, match=reason):
+                kf.RandomSearch(technique, {"build__seed": [1], **space}, n_trials=1)
         return
     search = kf.RandomSearch(case.technique(name), {"build__seed": [1, 2]}, n_trials=2)
     model, report = search(case.build, case.data)
