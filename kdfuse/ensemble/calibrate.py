@@ -1,6 +1,6 @@
 """Calibrate: temperature scaling, so that a model is as sure as it is right."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
@@ -12,7 +12,10 @@ from kdfuse.ensemble.joined import inputs_for, outputs_of
 from kdfuse.ensemble.members import Member, flat_heads, take
 from kdfuse.ensemble.predictions import Predicted, predictions
 from kdfuse.ensemble.temperature import Temperature
+from kdfuse.measure.calibration import reliability_of
+from kdfuse.measure.measure import Measured
 from kdfuse.measure.quality import flat_classes
+from kdfuse.report import Report
 from kdfuse.settings import settings
 from kdfuse.technique import Result, Technique
 
@@ -24,8 +27,8 @@ class Calibrate(Technique):
     """Divide a model's logits by the temperature that makes the log loss on the validation split least.
 
     Decisions stay; the model gives probabilities. For several outputs each has a temperature of its own, which the table `calibration`
-    tells, with log loss and calibration error before and after. Guo et al., 2017, "On Calibration of Modern Neural Networks" (arXiv
-    1706.04599).
+    tells, with log loss and calibration error before and after. Of one output the table `reliability` tells how often each confidence is
+    right. Guo et al., 2017, "On Calibration of Modern Neural Networks" (arXiv 1706.04599).
     """
 
     def check(self, model: keras.Model, data: Data) -> None:
@@ -43,6 +46,11 @@ class Calibrate(Technique):
         figures = {"calibrate/temperature": float(np.mean(found))}
         tables = {"calibration": before_and_after([model.name], parts, [found], "validation")}
         return Result(made, metrics=figures, tables=tables, baselines={"before": model})
+
+    def compare(self, report: Report, measured: Measured, beside: Mapping[str, Measured]) -> None:
+        curve = reliability_of(measured)
+        if curve:
+            report.tables["reliability"] = curve
 
 
 def temperature(part: Predicted, place: int = 0) -> float:

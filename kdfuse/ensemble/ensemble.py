@@ -9,7 +9,7 @@ import numpy as np
 from kdfuse.data import Data
 from kdfuse.ensemble.diversity import disagreements, diversity, error_correlation
 from kdfuse.ensemble.members import check_members
-from kdfuse.measure.calibration import judged, reliability
+from kdfuse.measure.calibration import judged, reliability_of
 from kdfuse.measure.measure import Measured
 from kdfuse.report import Report, best, differences
 from kdfuse.settings import settings
@@ -37,7 +37,7 @@ class Ensemble(Technique):
         if members:
             _beside_the_best(report, measured, members)
             _disagreement(report, members)
-        curve = _reliability(measured)
+        curve = reliability_of(measured)
         if curve:
             report.tables["reliability"] = curve
 
@@ -76,9 +76,3 @@ def _disagreement(report: Report, members: Mapping[str, Measured]) -> None:
             figures.append(error_correlation(np.stack(errors)))
     for name in {name for one in figures for name in one}:
         report.metrics[name] = float(np.mean([one[name] for one in figures if name in one]))
-
-
-def _reliability(measured: Measured) -> list[dict[str, Any]]:
-    parts = measured.parts.get("test") or measured.parts.get("validation") or []
-    found = judged(parts[0]) if len(parts) == 1 else None
-    return reliability(found) if found else []

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kdfuse.graph.heads import probabilities
-from kdfuse.measure.measure import Part
+from kdfuse.measure.measure import Measured, Part
 from kdfuse.measure.quality import BINS, flat_classes
 
 
@@ -57,3 +57,10 @@ def reliability(found: Judged) -> list[dict[str, Any]]:
         {"confidence": confidence[place] / mass[place], "accuracy": right[place] / mass[place], "share": mass[place] / mass.sum()}
         for place in np.flatnonzero(mass)
     ]
+
+
+def reliability_of(measured: Measured) -> list[dict[str, Any]]:
+    """The reliability diagram of a model's one output on the test split, else on validation; empty where there is none."""
+    parts = measured.parts.get("test") or measured.parts.get("validation") or []
+    found = judged(parts[0]) if len(parts) == 1 else None
+    return reliability(found) if found else []

@@ -49,6 +49,9 @@ def test_a_model_that_is_too_sure_becomes_as_sure_as_it_is_right():
     assert row["temperature"] == report.metrics["calibrate/temperature"]
     for text, name in (("log loss", "validation/log_loss"), ("calibration error", "validation/ece")):
         assert (row[f"{text} before"], row[f"{text} after"]) == pytest.approx((before[name], report[name]), rel=1e-3)
+    bins = report.tables["reliability"]
+    gap = sum(row["share"] * abs(row["accuracy"] - row["confidence"]) for row in bins)
+    assert sum(row["share"] for row in bins) == pytest.approx(1) and gap == pytest.approx(report["test/ece"], rel=1e-6)
     x = x[:200]
     np.testing.assert_array_equal(np.asarray(made(x)).argmax(-1), np.asarray(model(x)).argmax(-1))
     np.testing.assert_allclose(np.asarray(made(x)).sum(-1), 1, rtol=1e-5)
