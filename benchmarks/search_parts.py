@@ -142,6 +142,8 @@ def table(results):
         points = common.spread([100 * (off["best"] - on["best"]) for on, off in pairs], 2)
         lines.append([part, f"{statistics.mean(on['seconds'] for on, _ in pairs):.1f}", ratio, points])
     told = ", ".join(f"{cost} {1000 * statistics.mean(one['costs'][cost] for one in seeds):.0f} ms" for cost in COSTS)
+    stored = statistics.mean((one["no MLflow"]["off"]["seconds"] - one["no MLflow"]["on"]["seconds"]) for one in seeds)
+    told += f", its run in MLflow {1000 * stored / PARTS['no MLflow']['trials']:.0f} ms"
     header = ["part", "search with it, s", "time without it, times as long", "best validation accuracy without it, points more"]
     about = (
         f"Mean ± sd over {len(seeds)} seeds (`benchmarks/{NAME}.py`). A trial of a small convolutional network that trains alone: {told}."
