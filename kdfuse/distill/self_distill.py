@@ -89,6 +89,11 @@ class SelfDistill(Technique):
             except ValueError as error:
                 wanted = "" if name is not None else "expected one tensor of features before its head, which the exits learn. "
                 raise ValueError(f"{where}: {wanted}{error}") from error
+            if shape[0] != 2:
+                raise ValueError(
+                    f"{where}: expected features with a row for each row of the input. Received: {shape[0]} rows for 2, as of members that "
+                    "share a batch. Distil before kdfuse.BatchEnsemble."
+                )
             if len(shape) < 2:
                 raise ValueError(
                     f"{where}: expected features [batch, ..., channels]. Received: {name!r} gives {shape}. Name another layer."

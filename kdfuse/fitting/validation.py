@@ -8,7 +8,7 @@ import numpy as np
 from kdfuse.fitting.history import curve
 from kdfuse.fitting.stopping import Best, Stopping
 from kdfuse.graph.nodes import graph_of
-from kdfuse.measure.predict import one_pass, runner
+from kdfuse.measure.predict import Pass, one_pass, runner
 from kdfuse.splits import ArraySplit
 
 
@@ -20,13 +20,13 @@ class Validation(keras.callbacks.Callback):
 
     Args:
         split: what is measured.
-        stopping: of the training: where it restores the best epoch, the outputs of that one are kept too.
+        stopping: of the training: where it restores the best epoch, the pass of that one is kept too.
     """
 
     def __init__(self, split: ArraySplit, stopping: Stopping | None) -> None:
         super().__init__()
         self.split, self.stopping = split, stopping
-        self.outputs: dict[int, Any] = {}
+        self.passes: dict[int, Pass] = {}
         self._best = None if stopping is None else Best(stopping.monitor, stopping.min_delta)
         self._run: Any = None
 
@@ -37,26 +37,26 @@ class Validation(keras.callbacks.Callback):
         figures = _figures(model, done)
         if logs is not None:
             logs |= {f"val_{name}": value for name, value in figures.items()}
-        best = self.outputs.get(self._best.epoch) if self._best is not None else None
-        self.outputs = {epoch: done.outputs} | ({} if best is None or self._best is None else {self._best.epoch: best})
+        best = self.passes.get(self._best.epoch) if self._best is not None else None
+        self.passes = {epoch: done} | ({} if best is None or self._best is None else {self._best.epoch: best})
         if self._best is not None:
             told = {curve(name): value for name, value in (logs or {}).items()}
             if self._best.monitor in told and self._best.improved(epoch, float(told[self._best.monitor])):
-                self.outputs = {epoch: done.outputs}
+                self.passes = {epoch: done}
 
-    def of(self, history: dict[str, list[float]]) -> Any:
-        """The outputs of the weights that a training ended with, None where they are not known.
+    def of(self, history: dict[str, list[float]]) -> Pass | None:
+        """The pass of the weights that a training ended with, None where it is not known.
 
         Args:
             history: its curves, also of epochs before this object was there.
         """
         last = len(history["train/loss"]) - 1
         if self.stopping is None or not self.stopping.restore_best:
-            return self.outputs.get(last)
+            return self.passes.get(last)
         best = Best(self.stopping.monitor, self.stopping.min_delta)
         for epoch, value in enumerate(history[self.stopping.monitor]):
             best.improved(epoch, value)
-        return self.outputs.get(best.epoch)
+        return self.passes.get(best.epoch)
 
 
 def why_not_at_once(model: keras.Model, split: Any) -> str | None:
@@ -76,7 +76,7 @@ def why_not_at_once(model: keras.Model, split: Any) -> str | None:
     return "a layer adds to the loss" if any(getattr(layer, "activity_regularizer", None) for layer in parts) else None
 
 
-def _figures(model: Any, done: Any) -> dict[str, float]:
+def _figures(model: Any, done: Pass) -> dict[str, float]:
     outputs = keras.tree.map_structure(keras.ops.convert_to_tensor, done.outputs)
     for output, mask in zip(keras.tree.flatten(outputs), done.masks, strict=True):
         if mask is not None:

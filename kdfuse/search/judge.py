@@ -28,7 +28,7 @@ def structure(model: keras.Model, data: Data) -> dict[str, float]:
 
 
 def judge(
-    model: keras.Model, data: Data, goals: Goals, head: Any = "auto", outputs: Any = None, known: dict[str, float] | None = None
+    model: keras.Model, data: Data, goals: Goals, head: Any = "auto", done: Pass | None = None, known: dict[str, float] | None = None
 ) -> dict[str, float]:
     """The figures of a trial's model.
 
@@ -37,12 +37,12 @@ def judge(
         data: its validation split is run.
         goals: sizes in bytes and latency are measured where they are among them.
         head: declared head of the model.
-        outputs: what the model gives on the validation split, where that is known.
+        done: the model's pass over the validation split, where that was made.
         known: what `structure` gave, where it was asked.
     """
     found: dict[str, float] = {}
     if data.validation is not None:
-        done = one_pass(model, data.validation, run=_at_once(model, data)) if outputs is None else _given(outputs, data.validation)
+        done = done or one_pass(model, data.validation, run=_at_once(model, data))
         parts = parts_of(model, done, data, detect_head(model, data.task, data.example(64), head))
         figures, _ = told(parts, data, table=False)
         found = {f"validation/{name}": value for name, value in figures.items()}
@@ -67,6 +67,7 @@ def _at_once(model: keras.Model, data: Data) -> Run | None:
     return run
 
 
-def _given(outputs: Any, split: Split) -> Pass:
+def passed(outputs: Any, split: Split) -> Pass:
+    """The pass in which a model of one output gave these."""
     _, targets, weights = join(list(split.batches(1024)))
     return Pass(outputs, targets, weights, [None], "")

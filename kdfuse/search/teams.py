@@ -13,7 +13,7 @@ from kdfuse.data import Data
 from kdfuse.fitting.checkpoint import State, read, write
 from kdfuse.population.population import Population, why_not
 from kdfuse.search.goals import Goals
-from kdfuse.search.judge import judge
+from kdfuse.search.judge import judge, passed
 from kdfuse.search.trial import Trial
 from kdfuse.train import Train
 
@@ -63,7 +63,8 @@ class Team:
             if not np.isfinite(losses).all() or (given is not None and not np.isfinite(given).all()):
                 trial.error = "NonFiniteLoss: the loss or the outputs are not finite. A lower learning rate may help."
                 continue
-            trial.metrics = judge(model, self.data, self.goals, training.head, given, trial.structure)
+            done = None if given is None else passed(given, self.data.validation)
+            trial.metrics = judge(model, self.data, self.goals, training.head, done, trial.structure)
             if self.population.epoch >= self.epochs:
                 trial.model, trial.publish = model, training.public
                 if trial.epochs < self.epochs:

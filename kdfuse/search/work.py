@@ -149,8 +149,8 @@ def _train(job: Job, data: Data) -> Outcome:
         made = student
     else:  # it may begin again for another trial
         made = technique.public(copy_model(student, data.example(2)) if job.shared else student, data)
-    outputs = found.of(fitted.history) if found is not None else None
-    metrics = judge(made, data, job.goals, training.head, outputs)
+    done = found.of(fitted.history) if found is not None else None
+    metrics = judge(made, data, job.goals, training.head, done)
     return Outcome(metrics, fitted.history, fitted.notes, stopped=any(one.stopped for one in below), model=made)
 
 

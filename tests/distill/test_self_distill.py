@@ -171,3 +171,11 @@ def test_models_without_one_head_of_classes_are_refused(data):
     shallow = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(name="flat"), keras.layers.Dense(10)])
     with pytest.raises(ValueError, match="`model`: "):
         SelfDistill(("flat",))(shallow, data)
+
+
+def test_features_of_members_that_share_a_batch_are_refused(data):
+    from kdfuse.ensemble.parallel.batch_ensemble import BatchEnsemble
+
+    together, _ = BatchEnsemble(2, training=Train(epochs=1))(convnet(data, filters=(4, 4), units=()), data)
+    with pytest.raises(ValueError, match="`exits`: expected features with a row for each row of the input. Received: 4 rows for 2"):
+        SelfDistill(("conv_1",))(together, data)

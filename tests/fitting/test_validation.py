@@ -58,7 +58,7 @@ def test_curves_are_those_of_keras(name, digits):
     for curve, values in expected.items():
         np.testing.assert_allclose(found[curve], values, rtol=1e-4, atol=1e-6, err_msg=curve)
     outputs = keras.tree.map_structure(np.asarray, mine(data.validation.x, training=False))
-    for kept, output in zip(keras.tree.flatten(validation.of(found)), keras.tree.flatten(outputs), strict=True):
+    for kept, output in zip(keras.tree.flatten(validation.of(found).outputs), keras.tree.flatten(outputs), strict=True):
         np.testing.assert_allclose(kept, output, atol=1e-5)
 
 
@@ -69,16 +69,16 @@ def test_outputs_are_those_of_the_weights_that_stay(restore, digits):
     model = training.private(kf.models.mlp(digits, units=(16,)), digits)
     validation = Validation(digits.validation, stopping)
     history = training.fit(model, digits, validation=validation).history
-    assert len(history["train/loss"]) < 20 and set(validation.outputs) == {len(history["train/loss"]) - 3, len(history["train/loss"]) - 1}
-    np.testing.assert_allclose(validation.of(history), np.asarray(model(digits.validation.x, training=False)), atol=1e-5)
+    assert len(history["train/loss"]) < 20 and set(validation.passes) == {len(history["train/loss"]) - 3, len(history["train/loss"]) - 1}
+    np.testing.assert_allclose(validation.of(history).outputs, np.asarray(model(digits.validation.x, training=False)), atol=1e-5)
 
 
 def test_outputs_of_an_epoch_it_has_not_seen_are_not_known(digits):
     stopping = kf.Stopping("validation/loss", patience=9)
     validation = Validation(digits.validation, stopping)
-    validation.outputs = {2: "outputs"}
+    validation.passes = {2: "a pass"}
     assert validation.of({"train/loss": [3, 2, 1], "validation/loss": [1.0, 2.0, 3.0]}) is None
-    assert validation.of({"train/loss": [3, 2, 1], "validation/loss": [3.0, 2.0, 1.0]}) == "outputs"
+    assert validation.of({"train/loss": [3, 2, 1], "validation/loss": [3.0, 2.0, 1.0]}) == "a pass"
 
 
 def test_what_keras_must_validate_says_why(digits):

@@ -5,7 +5,7 @@ import pytest
 import kdfuse as kf
 from kdfuse.measure.measure import measure
 from kdfuse.search.goals import make_goals
-from kdfuse.search.judge import _at_once, judge, structure
+from kdfuse.search.judge import _at_once, judge, passed, structure
 
 
 @pytest.fixture(scope="module")
@@ -29,10 +29,10 @@ def test_a_trial_is_judged_as_a_result_is_measured(data, model):
 def test_known_outputs_are_not_computed_again(data, model):
     goals = make_goals("accuracy", "keras_bytes", None, data)
     outputs = np.asarray(model(data.validation.x))
-    found = judge(model, data, goals, outputs=outputs)
+    found = judge(model, data, goals, done=passed(outputs, data.validation))
     assert found["validation/log_loss"] == pytest.approx(judge(model, data, goals)["validation/log_loss"], rel=1e-5)
     assert found["size/keras_bytes"] > 0
-    assert judge(model, data, goals, outputs=outputs[:, ::-1])["validation/accuracy"] != found["validation/accuracy"]
+    assert judge(model, data, goals, done=passed(outputs[:, ::-1], data.validation))["validation/accuracy"] != found["validation/accuracy"]
 
 
 def test_latency_is_measured_where_it_is_a_goal(data, model):

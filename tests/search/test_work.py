@@ -1,7 +1,10 @@
+import keras
+import numpy as np
 import pytest
 
 import kdfuse as kf
 from kdfuse import recording
+from kdfuse.measure.measure import measure
 from kdfuse.search.candidate import Choice
 from kdfuse.search.goals import make_goals
 from kdfuse.search.work import Job, as_bytes, trains, work
@@ -54,3 +57,33 @@ def test_interruptions_are_no_failures_of_a_trial(data):
     candidate = Choice(kf.Train(), {"learning_rate": [0.1]}, build).from_values(0, {"learning_rate": 0.1})
     with pytest.raises(KeyboardInterrupt):
         work(Job(candidate, make_goals(None, None, None, data), recording.Run("trial 0", "Train")), data)
+
+
+def masked(data):
+    """Steps of digits' rows, of which the empty ones at the end do not count."""
+    inputs = keras.Input((8, 8))
+    x = keras.layers.LSTM(4, return_sequences=True)(keras.layers.Masking()(inputs))
+    return keras.Model(inputs, keras.layers.Dense(10)(x))
+
+
+def several(data):
+    inputs = keras.Input((8, 8))
+    x = keras.layers.Flatten()(inputs)
+    return keras.Model(inputs, {"digit": keras.layers.Dense(10, name="digit")(x), "even": keras.layers.Dense(2, name="even")(x)})
+
+
+@pytest.mark.parametrize("build", [masked, several])
+def test_what_a_trial_is_judged_by_is_what_its_model_gives(data, build):
+    def rows(split):
+        x, y, _ = split.head(90)
+        x = x[..., 0].copy()
+        x[::2, 5:] = 0
+        return x, np.repeat(y[:, None], 8, axis=1) if build is masked else {"digit": y, "even": y % 2}
+
+    own = kf.Data(rows(data.train), rows(data.validation))
+    candidate = Choice(kf.Train(), {"epochs": [2]}, build).from_values(0, {"epochs": 2})
+    outcome = work(Job(candidate, make_goals("accuracy", None, None, own), recording.Run("trial 0", "Train")), own)
+    expected = measure(outcome.model, own, splits=("validation",), latency=False).metrics
+    figures = {name: value for name, value in expected.items() if name.startswith("validation/")}
+    assert outcome.error == "" and len(figures) >= 3
+    assert {name: outcome.metrics[name] for name in figures} == pytest.approx(figures, rel=1e-5)
