@@ -53,7 +53,8 @@ class Team:
             self.trials, self.models = [self.trials[place] for place in places], [self.models[place] for place in places]
         self._train(min(until or self.epochs, self.epochs))
         self.population.write()
-        outputs = None if self.data.validation is None else self.population.outputs(self.data.validation)
+        held = self.data.validation
+        outputs = None if held is None else self.population.outputs(held)
         for place, (trial, model) in enumerate(zip(self.trials, self.models, strict=True)):
             training: Any = trial.candidate.technique
             trial.history, trial.how = dict(self.population.curves[place]), self.how
@@ -63,7 +64,7 @@ class Team:
             if not np.isfinite(losses).all() or (given is not None and not np.isfinite(given).all()):
                 trial.error = "NonFiniteLoss: the loss or the outputs are not finite. A lower learning rate may help."
                 continue
-            done = None if given is None else passed(given, self.data.validation)
+            done = None if given is None or held is None else passed(given, held)
             trial.metrics = judge(model, self.data, self.goals, training.head, done, trial.structure)
             if self.population.epoch >= self.epochs:
                 trial.model, trial.publish = model, training.public
