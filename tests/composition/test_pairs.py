@@ -28,6 +28,7 @@ REFUSED = [
     ({"mlp", "outputs", "attention"}, {"ShrinkDepth"}, {"ShrinkDepth"}, "`model`: .* has no block .* Use kdfuse.Shrink"),
     (None, {"EarlyExits"}, {"SelfDistill"}, "`model`: expected one tensor of features before its head"),
     (None, {"BatchEnsemble"}, {"SelfDistill"}, "`exits`: expected features with a row for each row of the input.* 4 rows for 2"),
+    (None, {"BatchEnsemble"}, {"EarlyExits"}, "`at`: expected layers with a row for each row of the input.* 4 rows for 2"),
     (None, {"BatchEnsemble"}, {"BatchEnsemble"}, "of BatchEnsemble: expected a trainable Dense or Conv2D layer.* Use kdfuse.Bagging"),
     ({"mlp", "residual", "outputs"}, {"BatchEnsemble"}, {"Shrink"}, "`model`: .* has no unit that may go. .* Shrink what it was made from"),
     ({"mlp", "residual", "outputs"}, {"BatchEnsemble"}, {"Grow"}, "`model`: .* has no layer that may grow. .* Grow what it was made from"),

@@ -24,6 +24,7 @@ from kdfuse.fitting.checks import class_weights
 from kdfuse.fitting.compiled import auto_loss, auto_metrics, compile_settings, fresh
 from kdfuse.graph.copy import copy_model, is_functional, is_sequential
 from kdfuse.graph.heads import detect_head
+from kdfuse.graph.taps import shapes
 from kdfuse.measure.predict import one_pass
 from kdfuse.settings import choose, settings
 from kdfuse.splits import ArraySplit
@@ -87,6 +88,12 @@ class EarlyExits(Grown):
             received = f"the head {head}, of shape {copy.outputs[0].shape}"
             raise ValueError(f"`model` of EarlyExits: expected an output of classes (rows, classes). Received: {received}.")
         cut(copy, self.at, head)
+        for name, shape in zip(self.at, shapes(copy, self.at, data.example(2)), strict=True):
+            if shape[0] != 2:
+                raise ValueError(
+                    f"`at`: expected layers with a row for each row of the input. Received: {name!r}, which gives {shape[0]} rows for 2, "
+                    "as members that share a batch do. Add exits before kdfuse.BatchEnsemble."
+                )
         if self.cost is not None:
             parts = cut(with_exits(copy, self.at, head), self.at, head, exits=True)
             budget_of(self.cost, costs_of(parts.stages(), whole=parts.whole))

@@ -145,3 +145,11 @@ def test_what_cannot_be_is_said_before():
     stream = Data((x, y), validation=tf.data.Dataset.from_tensor_slices((x, y)).batch(10), class_names=[str(one) for one in range(10)])
     with pytest.raises(ValueError, match="`data` of EarlyExits: expected arrays"):
         EarlyExits(("pool",))(net(), stream)
+
+
+def test_members_that_share_a_batch_are_refused():
+    from kdfuse.ensemble.parallel.batch_ensemble import BatchEnsemble
+
+    together, _ = BatchEnsemble(2, training=dataclasses.replace(FAST, epochs=1))(net(), DIGITS)
+    with pytest.raises(ValueError, match="`at`: expected layers with a row for each row of the input.* 4 rows for 2"):
+        EarlyExits(("pool",), training=FAST)(together, DIGITS)
