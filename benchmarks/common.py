@@ -2,9 +2,13 @@
 
 import argparse
 import json
+import os
 import platform
 import re
 import statistics
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +33,16 @@ def save(name: str, results: dict[str, Any]) -> None:
 
     results = {**results, "versions": {"python": platform.python_version(), "keras": keras.__version__, "tensorflow": tf.__version__}}
     write_atomic(RESULTS / f"{name}.json", (json.dumps(results, indent=1, sort_keys=True) + "\n").encode())
+
+
+def apart(script: str, arguments: Sequence[str], **environment: str) -> Any:
+    """What a script prints as its last line, in JSON, when it runs in a process and a folder of its own, with nothing tracked."""
+    with tempfile.TemporaryDirectory() as folder:
+        own = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+        own |= {"KDFUSE_HOME": folder, "KDFUSE_TRACKING": "off", "TF_CPP_MIN_LOG_LEVEL": "3", **environment}
+        command = [sys.executable, str(Path(script).resolve()), *arguments]
+        done = subprocess.run(command, cwd=folder, env=own, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def spread(values: Sequence[float], digits: int = 1) -> str:

@@ -15,11 +15,8 @@ tracing), an epoch, measuring it.
 import argparse
 import itertools
 import json
-import os
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -65,14 +62,9 @@ def main():
 
 
 def apart(part, how, seed, quick):
-    """What a process of its own measured, in a folder of its own."""
-    with tempfile.TemporaryDirectory() as folder:
-        tracking = PARTS.get(part, {}).get("off", {}).get("tracking") if how == "off" else None
-        environment = {**os.environ, "KDFUSE_HOME": folder, "TF_CPP_MIN_LOG_LEVEL": "3", "KDFUSE_TRACKING": tracking or "off"}
-        environment |= {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
-        command = [sys.executable, str(Path(__file__).resolve()), "--one", part, how, str(seed), *(["--quick"] if quick else [])]
-        done = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    found = json.loads(done.stdout.splitlines()[-1])
+    """What a process of its own measured."""
+    tracking = PARTS.get(part, {}).get("off", {}).get("tracking", "off") if how == "off" else "off"
+    found = common.apart(__file__, ["--one", part, how, str(seed), *(["--quick"] if quick else [])], KDFUSE_TRACKING=tracking)
     print(f"seed {seed}, {part}, {how}: {found}", flush=True)
     return found
 

@@ -17,11 +17,8 @@ import argparse
 import importlib
 import json
 import math
-import os
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -74,12 +71,8 @@ def main():
 
 
 def apart(who, name, seed, quick):
-    """A search in a process and a folder of its own: `{"curve": [[seconds, best score so far], ...], "seconds": whole}`."""
-    with tempfile.TemporaryDirectory() as folder:
-        environment = {**os.environ, "KDFUSE_HOME": folder, "KDFUSE_TRACKING": "off", "TF_CPP_MIN_LOG_LEVEL": "3"}
-        command = [sys.executable, str(Path(__file__).resolve()), "--one", who, name, str(seed), *(["--quick"] if quick else [])]
-        done = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    found = json.loads(done.stdout.splitlines()[-1])
+    """A search in a process of its own: `{"curve": [[seconds, best score so far], ...], "seconds": whole}`."""
+    found = common.apart(__file__, ["--one", who, name, str(seed), *(["--quick"] if quick else [])])
     print(f"{name}, seed {seed}, {who}: {found['curve'][-1][1]:.4f} in {found['seconds']:.1f} s", flush=True)
     return found
 

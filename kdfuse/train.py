@@ -207,7 +207,7 @@ class Train(Technique):
                 if sys.stderr.isatty() and os.environ.get("KDFUSE_PROGRESS", "") != "off":
                     hooks.append(Progress(model.name, self.epochs, steps))
                 stopped = any(getattr(stop, "stopped", False) for stop in stops)
-                self._run(fitted, data if validation is None else data.with_splits(validation=None), hooks, start, steps, stopped)
+                self._run(fitted, data, self._held(model, data) if validation is None else None, hooks, start, steps, stopped)
                 if shelf.open:
                     keep(model, fitted)
         history.close()
@@ -262,13 +262,16 @@ class Train(Technique):
         finally:
             shelf.close()
 
-    def _run(self, fitted: keras.Model, data: Data, hooks: list[Any], start: int, steps: int | None, stopped: bool) -> None:
+    def _held(self, model: keras.Model, data: Data) -> Any:
+        split, means = data.validation, self.loss == "auto" and not came_compiled(model)
+        return None if split is None else split.dataset(rows_measured(model, split, self.batch_size, means))
+
+    def _run(self, fitted: keras.Model, data: Data, held: Any, hooks: list[Any], start: int, steps: int | None, stopped: bool) -> None:
         if stopped or start >= self.epochs:  # it was interrupted after its last epoch: nothing is left but the best weights
             for hook in hooks:
                 if isinstance(hook, EarlyStop):
                     hook.on_train_end()
             return
-        validation = data.validation
         source = data.train.dataset(self.batch_size, seed=self.seed, start=start, epochs=self.epochs)
         if self.augment is not None:
             source = augmented(
@@ -281,7 +284,7 @@ class Train(Technique):
             steps_per_epoch=steps if data.train.indexable else None,
             shuffle=False,
             class_weight=class_weights(self.class_weight, data),
-            validation_data=None if validation is None else validation.dataset(rows_measured(fitted, validation, self.batch_size)),
+            validation_data=held,
             callbacks=hooks,
             verbose=0,
         )

@@ -35,16 +35,17 @@ def steps_together(asked: int | str, steps: int | None, callbacks: Iterable[kera
     return max(divisor for divisor in range(1, MOST + 1) if steps % divisor == 0)
 
 
-def rows_measured(model: keras.Model, split: Split, batch_size: int) -> int:
+def rows_measured(model: keras.Model, split: Split, batch_size: int, means: bool = True) -> int:
     """The batch size in which a split is measured: that of training, or more where the rows are small. The figures are the same.
 
     Args:
         model: one with a fixed batch size keeps it.
         split: what is measured.
         batch_size: of training.
+        means: whether the losses are means over rows. Others may depend on the batch, and keep its size.
     """
     inputs = keras.tree.flatten(getattr(model, "inputs", None) or [])
-    if not isinstance(split, ArraySplit) or any(tensor.shape and tensor.shape[0] is not None for tensor in inputs):
+    if not means or not isinstance(split, ArraySplit) or any(tensor.shape and tensor.shape[0] is not None for tensor in inputs):
         return batch_size
     size = sum(array.nbytes for array in keras.tree.flatten(split.head(1)[0]))
     return max(batch_size, min(ROWS, BYTES // max(size, 1)))

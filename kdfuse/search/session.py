@@ -236,8 +236,9 @@ class Session:
             self.ledger.drop(trial.number)
             return
         kept = {one.number for one in self.front()}
+        if trial.number in kept and trial.publish is not None:
+            trial.model, trial.publish = trial.publish(trial.model, self.data), None
         if trial.number in kept and trial.model is not None and not self.ledger.model(trial.number).exists():
-            trial.model = trial.model if trial.publish is None else trial.publish(trial.model, self.data)
             save_model(trial.model, self.ledger.model(trial.number))
         for one in self.trials:
             if one.status == "finished" and one.number not in kept and (one is trial or one.number in self._kept):

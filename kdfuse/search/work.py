@@ -155,9 +155,11 @@ def _train(job: Job, data: Data) -> Outcome:
 
 
 def _validation(technique: Any, student: keras.Model, data: Data) -> Validation | None:
-    """What validates in one pass, whose outputs the trial is judged by; None where Keras must, which keeps none."""
-    ours = type(technique) is Train and technique.loss == "auto" and technique.strategy is None and not came_compiled(student)
-    if not ours or not isinstance(data.validation, ArraySplit) or why_not_at_once(student, data.validation) is not None:
+    """What validates in one pass, by which the trial is judged; None where Keras must, or where the model ends in another precision."""
+    ours = type(technique) is Train and technique.loss == "auto" and not came_compiled(student)
+    if not ours or technique.strategy is not None or technique.precision is not None:
+        return None
+    if not isinstance(data.validation, ArraySplit) or why_not_at_once(student, data.validation) is not None:
         return None
     return Validation(data.validation, technique.stopping)
 

@@ -37,6 +37,7 @@ def test_small_rows_are_measured_many_at_a_time():
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
     small, large = (ArraySplit(np.zeros((2, size), "float32"), np.zeros(2)) for size in (4, 2**15))
     assert rows_measured(model, small, 32) == 256 and rows_measured(model, small, 1000) == 1000
+    assert rows_measured(model, small, 32, means=False) == 32
     assert rows_measured(model, large, 8) == 32 and rows_measured(model, large, 64) == 64
     fixed = keras.Sequential([keras.Input(batch_shape=(16, 4)), keras.layers.Dense(1)])
     assert rows_measured(fixed, small, 16) == 16

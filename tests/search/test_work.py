@@ -87,3 +87,9 @@ def test_what_a_trial_is_judged_by_is_what_its_model_gives(data, build):
     figures = {name: value for name, value in expected.items() if name.startswith("validation/")}
     assert outcome.error == "" and len(figures) >= 3
     assert {name: outcome.metrics[name] for name in figures} == pytest.approx(figures, rel=1e-5)
+
+
+def test_a_trial_of_another_precision_is_judged_by_the_model_that_comes_back(data):
+    outcome = work(job(data, kf.Train(epochs=2, precision="mixed_bfloat16"), {"build__units": [8]}), data)
+    expected = measure(outcome.model, data, splits=("validation",), latency=False).metrics
+    assert outcome.metrics["validation/log_loss"] == pytest.approx(expected["validation/log_loss"], rel=1e-6)
