@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge
 
-MOST_STEPS, TOLERANCE = 10_000, 1e-6
+MOST_STEPS, TOLERANCE = 10_000, 1e-8
 NEVER = -30.0
 """Below the mean logit of the others: what a class gets that no row has."""
 

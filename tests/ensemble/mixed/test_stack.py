@@ -100,7 +100,7 @@ def stacked(stack, models=MEMBERS, data=DATA):
 
 
 def meta(C=1.0):
-    return LogisticRegression(C=C, max_iter=10_000, tol=1e-6)
+    return LogisticRegression(C=C, max_iter=10_000, tol=1e-8)
 
 
 @pytest.mark.parametrize(("C", "passthrough", "folds", "seed"), [(1.0, False, 3, 0), (5.0, True, 3, 1), (0.2, False, 2, 1)])
@@ -109,7 +109,7 @@ def test_folds_give_the_predictions_of_scikit_learn(C, passthrough, folds, seed)
     cut = StratifiedKFold(folds, shuffle=True, random_state=seed)
     pairs = [(name, regression(name)) for name in STRENGTHS]
     peer = StackingClassifier(pairs, meta(C), cv=cut, passthrough=passthrough).fit(FLAT["x"], Y)
-    np.testing.assert_allclose(result.model(X_TEST), peer.predict_proba(FLAT["test"]), atol=2e-4)
+    np.testing.assert_allclose(result.model(X_TEST), peer.predict_proba(FLAT["test"]), atol=2e-5)
     rows = result.tables["stack"]
     assert [row["model"] for row in rows] == ["1: weak", "2: strong"] and f"{folds} folds" in result.notes[0]
     chances = np.zeros((len(X), 10))
@@ -124,7 +124,7 @@ def test_members_as_they_are_give_the_predictions_of_scikit_learn(passthrough):
     result = stacked(Stack(folds=None, passthrough=passthrough))
     pairs = [(model.name, Prefit(model)) for model in MEMBERS]
     peer = StackingClassifier(pairs, meta(), cv="prefit", passthrough=passthrough).fit(FLAT["valid"], Y_VALID)
-    np.testing.assert_allclose(result.model(X_TEST), peer.predict_proba(FLAT["test"]), atol=2e-4)
+    np.testing.assert_allclose(result.model(X_TEST), peer.predict_proba(FLAT["test"]), atol=2e-5)
     assert "validation rows" in result.notes[0]
 
 
@@ -133,7 +133,7 @@ def test_logits_weights_and_a_stream():
     columns = [np.log(np.asarray(MEMBERS[0](X_VALID))), np.asarray(MEMBERS[1](X_VALID))]
     peer = meta().fit(np.concatenate(columns, 1).astype("float64"), Y_VALID)
     given = np.concatenate([np.log(np.asarray(MEMBERS[0](X_TEST))), np.asarray(MEMBERS[1](X_TEST))], 1)
-    np.testing.assert_allclose(logits.model(X_TEST), peer.predict_proba(given), atol=2e-4)
+    np.testing.assert_allclose(logits.model(X_TEST), peer.predict_proba(given), atol=2e-5)
     plain = stacked(Stack(folds=None))
     for row, other in zip(logits.tables["stack"], plain.tables["stack"], strict=True):
         assert [row[name] for name in ("accuracy", "log_loss")] == pytest.approx([other["accuracy"], other["log_loss"]], rel=1e-4)
@@ -142,7 +142,7 @@ def test_logits_weights_and_a_stream():
     weighted = stacked(Stack(folds=None), data=DATA.with_splits(validation=(X_VALID, Y_VALID, weights)))
     features = features_of(take(MEMBERS, DATA), DATA, "probabilities", False).model
     peer = meta().fit(np.array(features(X_VALID), "float64"), Y_VALID, sample_weight=weights)
-    np.testing.assert_allclose(weighted.model(X_TEST), peer.predict_proba(features(X_TEST)), atol=2e-4)
+    np.testing.assert_allclose(weighted.model(X_TEST), peer.predict_proba(features(X_TEST)), atol=2e-5)
 
     import tensorflow as tf
 
