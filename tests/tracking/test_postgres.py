@@ -1,4 +1,4 @@
-"""A real PostgreSQL, where it is installed: as the store itself, and behind an MLflow server."""
+"""A real PostgreSQL, where it is installed: as the store itself, and behind an MLflow server as compose.yaml starts it, with S3."""
 
 import os
 import shutil
@@ -14,7 +14,9 @@ import kdfuse as kf
 from kdfuse import recording
 from kdfuse.tracking.mlflow_recorder import MlflowRecorder
 from kdfuse.tracking.sender import sender
-from tests.tracking.test_sender import free_port, server
+from tests.tracking.test_sender import answers, free_port, kill, server
+
+COMPOSE = Path(__file__).parents[2] / "mlflow" / "compose.yaml"
 
 pytestmark = pytest.mark.slow
 
@@ -41,6 +43,7 @@ def postgres() -> Iterator[str]:
         try:
             call("createdb", "-h", "127.0.0.1", "-p", str(port), "-U", "mlflow", "mlflow")
             call("createdb", "-h", "127.0.0.1", "-p", str(port), "-U", "mlflow", "behind")
+            call("createdb", "-h", "127.0.0.1", "-p", str(port), "-U", "mlflow", "composed")
             yield f"postgresql+psycopg://mlflow@127.0.0.1:{port}/"
         finally:
             call("pg_ctl", "-D", f"{folder}/db", "-m", "immediate", "stop")
@@ -77,3 +80,75 @@ def test_a_run_behind_a_server(postgres: str, tmp_path: Path, monkeypatch: pytes
         assert len(client.get_metric_history(run.info.run_id, "train/loss")) == 2
         assert list_artifacts(run_id=run.info.run_id, tracking_uri=uri)
         assert any((tmp_path / "artifacts").rglob("*.keras"))
+
+
+@pytest.fixture
+def bucket() -> Iterator[dict[str, str]]:
+    """The environment in which `s3://mlflow` is a bucket of an S3-compatible server of its own."""
+    boto3 = pytest.importorskip("boto3", reason="boto3 is not installed: pip install 'kdfuse[s3]'")
+    pytest.importorskip("moto", reason="moto, the S3-compatible server of this test, is not installed: pip install 'moto[s3]' flask-cors")
+    port = free_port()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        answers(process, port, "moto-api/")
+        found = {"MLFLOW_S3_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_ACCESS_KEY_ID": "one", "AWS_SECRET_ACCESS_KEY": "two"}
+        keys = {"aws_access_key_id": "one", "aws_secret_access_key": "two", "region_name": "us-east-1"}
+        boto3.client("s3", endpoint_url=found["MLFLOW_S3_ENDPOINT_URL"], **keys).create_bucket(Bucket="mlflow")
+        yield found
+    finally:
+        kill(process)
+
+
+def test_the_server_of_the_compose_file_with_files_in_s3(
+    postgres: str, bucket: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import boto3
+    import yaml
+
+    command = yaml.safe_load(COMPOSE.read_text())["services"]["server"]["command"][-1].replace("$$", "$").partition("exec ")[2]
+    port = free_port()
+    for theirs, ours in (
+        ("mlflow server", f"{sys.executable} -m mlflow server"),
+        ("0.0.0.0 --port 5000", f"127.0.0.1 --port {port}"),
+        ("database/mlflow", postgres.rpartition("@")[2] + "composed"),
+    ):
+        assert theirs in command
+        command = command.replace(theirs, ours)
+    environment = {
+        **os.environ,
+        **bucket,
+        "POSTGRES_PASSWORD": "any",
+        "FILES": "s3://mlflow",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    quiet = subprocess.DEVNULL
+    process = subprocess.Popen(
+        ["/bin/sh", "-c", command], env=environment, cwd=tmp_path, stdout=quiet, stderr=quiet, start_new_session=True
+    )
+    monkeypatch.setenv("KDFUSE_TRACKING", "on")
+    uri = f"http://127.0.0.1:{port}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    try:
+        answers(process, port)
+        data = kf.datasets.load("digits", labels=200)
+        with recording.use(MlflowRecorder("digits", uri)):
+            model, _ = kf.Train(epochs=1)(kf.models.mlp(data, units=4), data, name="in the bucket")
+        sender().wait()
+        from mlflow import MlflowClient
+
+        client = MlflowClient(tracking_uri=uri)
+        (run,) = client.search_runs([client.get_experiment_by_name("digits").experiment_id])
+        back = kf.load_model(f"runs:/{run.info.run_id}/model")  # the client has none of the bucket's keys
+        assert all((one == other).all() for one, other in zip(back.get_weights(), model.get_weights(), strict=True))
+    finally:
+        kill(process)
+    keys = {"aws_access_key_id": "one", "aws_secret_access_key": "two", "region_name": "us-east-1"}
+    kept = boto3.client("s3", endpoint_url=bucket["MLFLOW_S3_ENDPOINT_URL"], **keys).list_objects_v2(Bucket="mlflow")["Contents"]
+    assert any(one["Key"].endswith(".keras") and one["Size"] > 1000 for one in kept)
+    assert not list(tmp_path.rglob("*.keras"))

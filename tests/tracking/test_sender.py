@@ -142,11 +142,11 @@ def server(folder: Path, port: int, store: str | None = None) -> Iterator["subpr
         kill(process)
 
 
-def answers(process: "subprocess.Popen[bytes]", port: int) -> None:
-    """Wait until MLflow's server answers."""
+def answers(process: "subprocess.Popen[bytes]", port: int, page: str = "health") -> None:
+    """Wait until a server, MLflow's by default, answers."""
     for _ in range(480):
         try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1)
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/{page}", timeout=1)
             return
         except OSError:
             assert process.poll() is None, "the server ended"
