@@ -23,6 +23,7 @@ from kdfuse.fitting.history import History
 from kdfuse.fitting.live import compiled, keep, taken
 from kdfuse.fitting.loan import precision, weight_penalty
 from kdfuse.fitting.optimizers import Optimizer, base_rate, check_optimizer, make_optimizer
+from kdfuse.fitting.pause import pauses_at
 from kdfuse.fitting.stopping import EarlyStop, PlateauDecay, Stopping
 from kdfuse.fitting.validation import Validation
 from kdfuse.graph.copy import copy_model
@@ -183,7 +184,7 @@ class Train(Technique):
             runtime.deterministic()
         decay, steps = make_decay(self.decay), data.train.steps(self.batch_size)
         rate = base_rate(self.optimizer, self.learning_rate)
-        history, stops = History(data.validation is not None), []
+        history, stops, until = History(data.validation is not None), [], pauses_at(callbacks, self.epochs)
         if isinstance(decay, Plateau):
             stops.append(PlateauDecay(decay, history, float(rate)))
         elif needs_steps(decay) and steps is not None:
@@ -199,22 +200,21 @@ class Train(Technique):
             with self._shelf(data) as shelf:
                 resumable = [history, *stops, *(callback for callback in callbacks if hasattr(callback, "get_state"))]
                 checkpoints = Checkpoints(shelf, max(self.checkpoint, 1), resumable)
-                start = checkpoints.resume(fitted) if fitted.weights else 0
+                start = checkpoints.resume(fitted, until) if fitted.weights else 0
                 if going is not None and going.begun and not start:
                     raise RuntimeError("The checkpoints of a paused training are gone, so that it cannot go on. Run it again.")
                 hooks: list[Any] = [validation] if validation is not None else []
                 hooks += [EpochSeeds(self.seed), StopAtNaN(model, _kept()), history, *stops, *callbacks, checkpoints]
                 if sys.stderr.isatty() and os.environ.get("KDFUSE_PROGRESS", "") != "off":
                     hooks.append(Progress(model.name, self.epochs, steps))
-                stopped = any(getattr(stop, "stopped", False) for stop in stops)
+                stopped = start >= until or any(getattr(stop, "stopped", False) for stop in stops)
                 self._run(fitted, data, self._held(model, data) if validation is None else None, hooks, start, steps, stopped)
                 if shelf.open:
                     keep(model, fitted)
         history.close()
         notes = [f"Resumed at epoch {start + 1} of {self.epochs}."] if start else []
         notes += ["Another process is making the same run: this one keeps no checkpoints."] if shelf.taken else []
-        if not data.indexable:
-            notes.append("The data is a stream: it trains as it comes, and an interrupted run begins again.")
+        notes += [] if data.indexable else ["The data is a stream: it trains as it comes, and an interrupted run begins again."]
         if len(next(iter(history.values.values()), [])) < self.epochs:
             notes.append(f"Stopped early after {len(history.values['train/loss'])} of {self.epochs} epochs.")
         return Fitted(history.values, notes)
@@ -267,7 +267,7 @@ class Train(Technique):
         return None if split is None else split.dataset(rows_measured(model, split, self.batch_size, means))
 
     def _run(self, fitted: keras.Model, data: Data, held: Any, hooks: list[Any], start: int, steps: int | None, stopped: bool) -> None:
-        if stopped or start >= self.epochs:  # it was interrupted after its last epoch: nothing is left but the best weights
+        if stopped:  # it was interrupted after its last epoch: nothing is left but the best weights
             for hook in hooks:
                 if isinstance(hook, EarlyStop):
                     hook.on_train_end()

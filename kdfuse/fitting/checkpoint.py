@@ -79,11 +79,18 @@ class Shelf:
         """Whether checkpoints are kept."""
         return self._lock is not None
 
-    def newest(self) -> State | None:
-        """The newest checkpoint that is whole, with a warning for each that is not."""
+    def newest(self, most: int | None = None) -> State | None:
+        """The newest checkpoint that is whole, with a warning for each that is not.
+
+        Args:
+            most: epochs; checkpoints of more are dropped. None: the newest of all.
+        """
         if not self.open or self.folder is None:
             return None
         for path in sorted(self.folder.glob("epoch-*.ckpt"), reverse=True):
+            if most is not None and int(path.stem.rpartition("-")[2]) >= most:
+                path.unlink(missing_ok=True)
+                continue
             try:
                 return read(path)
             except (ValueError, OSError, KeyError, TypeError) as error:
@@ -133,9 +140,9 @@ class Checkpoints(keras.callbacks.Callback):
             arrays[f"callback-{place}"] = own
         self.shelf.put(epoch, State({"epoch": epoch, "callbacks": states}, arrays))
 
-    def resume(self, model: keras.Model) -> int:
-        """Give back what the newest checkpoint holds; the epoch to begin with (0 where there is none)."""
-        state = self.shelf.newest()
+    def resume(self, model: keras.Model, most: int | None = None) -> int:
+        """Give back what the newest checkpoint (of at most so many epochs) holds; the epoch to begin with (0 where there is none)."""
+        state = self.shelf.newest(most)
         if state is None:
             return 0
         targets = [variable.shape for variable in model.weights]

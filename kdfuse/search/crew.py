@@ -18,6 +18,8 @@ import keras
 from kdfuse import recording, runtime
 from kdfuse.data import Data
 from kdfuse.home import home
+from kdfuse.keys import forget
+from kdfuse.search.parcel import pack, sign, unpack
 from kdfuse.search.work import Job, Outcome, as_bytes, work
 from kdfuse.search.workers import SHARING, check_backend, cluster, streamed
 from kdfuse.settings import flatten
@@ -33,11 +35,12 @@ ALONE = threading.Lock()
 
 
 class Caller(NamedTuple):
-    """Whose trial it is: process, thread, and the folder where its state lives."""
+    """Whose trial it is: process, thread, the folder where its state lives, and a file there that tells who shares it."""
 
     process: str
     thread: int
     home: str
+    sign: str
 
 
 def check_jobs(n_jobs: int) -> None:
@@ -88,6 +91,9 @@ def outcomes(jobs: Sequence[Job], data: Data, n_jobs: int) -> Iterator[tuple[int
                 outcome = cloudpickle.loads(packed)
                 if outcome.events is not None:
                     outcome.events.replay(left[place].run.recorder)
+                key = left[place].run.key
+                if outcome.state is not None and key is not None:
+                    unpack(key, outcome.state)
                 del left[place]
                 yield place, outcome
         except Exception as error:
@@ -115,11 +121,16 @@ def remote(place: int, packed: bytes, data: Data, caller: Caller) -> tuple[int, 
             "`n_jobs`: expected workers in processes of their own. Received: a worker that is a thread of the search's process. "
             "Start the cluster with processes=True, threads_per_worker=1."
         )
-    with ALONE, _environment(caller):
+    with ALONE, _environment(caller) as shared:
         job: Job = cloudpickle.loads(packed)
         check_device(job)
         job.run.recorder = memory = recording.Memory()
+        if not shared and job.state is not None and job.run.key is not None:
+            unpack(job.run.key, job.state)
         outcome = work(job, data)
+        if not shared:
+            outcome.state = pack(job.run.key) if job.pauses else None
+            forget(job.run.key)
         if outcome.model is not None:
             with tempfile.TemporaryDirectory() as folder:
                 outcome = dataclasses.replace(outcome, model=as_bytes(outcome.model, Path(folder)))
@@ -129,33 +140,32 @@ def remote(place: int, packed: bytes, data: Data, caller: Caller) -> tuple[int, 
 
 def _turn(turn: Mapping[int, Job], data: Data, n_jobs: int) -> Iterator[tuple[int, bytes]]:
     """Run some of the jobs in workers. A lost worker is an error: at once in a pool, after the other trials on a cluster."""
-    folder = home()
-    with contextlib.suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
-    caller = Caller(HERE, threading.get_ident(), str(folder))
-    calls = ((place, _packed(job)) for place, job in turn.items())
     found = cluster()
-    if found is None:
-        with _few_threads():
-            # Of one worker joblib makes none, and runs the trial here.
-            pool = joblib.Parallel(n_jobs if len(turn) > 1 else 2, batch_size=1, pre_dispatch="2*n_jobs", **_streaming())
-            yield from pool(joblib.delayed(remote)(*call, data, caller) for call in calls)
-        return
-    lost: Exception | None = None
-    for result in streamed(found, remote, calls, (data, caller), n_jobs):
-        if not isinstance(result, Exception):
-            yield result
-        elif _worker_lost(result):
-            lost = lost or result
-        else:
-            raise result
-    if lost is not None:
-        raise lost
+    calls = ((place, _packed(job, found is not None)) for place, job in turn.items())
+    with sign() as seen:
+        caller = Caller(HERE, threading.get_ident(), str(home()), str(seen))
+        if found is None:
+            with _few_threads():
+                # Of one worker joblib makes none, and runs the trial here.
+                pool = joblib.Parallel(n_jobs if len(turn) > 1 else 2, batch_size=1, pre_dispatch="2*n_jobs", **_streaming())
+                yield from pool(joblib.delayed(remote)(*call, data, caller) for call in calls)
+            return
+        lost: Exception | None = None
+        for result in streamed(found, remote, calls, (data, caller), n_jobs):
+            if not isinstance(result, Exception):
+                yield result
+            elif _worker_lost(result):
+                lost = lost or result
+            else:
+                raise result
+        if lost is not None:
+            raise lost
 
 
-def _packed(job: Job) -> bytes:
+def _packed(job: Job, far: bool) -> bytes:
+    """A job for another process; for one that may be on another machine, with its checkpoints."""
     run = dataclasses.replace(job.run, parent=None, children=[], recorder=recording.Silence())
-    return cloudpickle.dumps(dataclasses.replace(job, run=run))  # type: ignore[no-any-return]
+    return cloudpickle.dumps(dataclasses.replace(job, run=run, state=pack(run.key) if far else None))  # type: ignore[no-any-return]
 
 
 def _streaming() -> dict[str, Any]:
@@ -168,15 +178,16 @@ def _worker_lost(error: Exception) -> bool:
 
 
 @contextlib.contextmanager
-def _environment(caller: Caller) -> Iterator[None]:
-    """In a worker: bounded threads for good, and the caller's folder for one trial where this machine has it too."""
+def _environment(caller: Caller) -> Iterator[bool]:
+    """In a worker: bounded threads for good, and for one trial the caller's folder, where it is shared; whether it is."""
     if caller.process == HERE:
-        yield
+        yield True
         return
     for name, value in {**SHARING, "TF_CPP_MIN_LOG_LEVEL": "3"}.items():
         os.environ.setdefault(name, value)
-    with _lent({"KDFUSE_HOME": caller.home} if Path(caller.home).is_dir() else {}):
-        yield
+    shared = Path(caller.sign).is_file()
+    with _lent({"KDFUSE_HOME": caller.home} if shared else {}):
+        yield shared
 
 
 @contextlib.contextmanager

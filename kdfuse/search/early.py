@@ -1,4 +1,4 @@
-"""Callbacks that end a trial early: at the epoch of a rung, or where it does worse than half of those before it."""
+"""What ends a trial early: that it does worse than half of those before it."""
 
 import statistics
 from collections.abc import Sequence
@@ -11,22 +11,6 @@ from kdfuse.fitting.stopping import higher_is_better
 
 CURVES = ("validation/accuracy", "validation/loss", "train/loss")
 """The curve that trials are compared by: the first of these that there is."""
-
-
-class PauseAt(keras.callbacks.Callback):
-    """Ends `fit` after an epoch. Its checkpoint is written, so that another `fit` of the same run goes on from there.
-
-    Args:
-        epoch: the epochs that are done then.
-    """
-
-    def __init__(self, epoch: int) -> None:
-        super().__init__()
-        self.epoch = epoch
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        if epoch + 1 >= self.epoch:
-            self.model.stop_training = True
 
 
 class StopBelow(keras.callbacks.Callback):

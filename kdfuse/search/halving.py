@@ -105,9 +105,10 @@ class HalvingSearch(Search):
             session.advance(alive, epochs)
             if epochs >= self.max_epochs or session.over():
                 break
-            alive = [trial for trial in alive if trial.status == "open"]
-            alive = [trial for trial in alive if session.goals.breaks(trial.metrics) is None] or alive
-            order = ranked([session.goals.values(trial.metrics) for trial in alive])
+            # Also those that ended before the search was interrupted, as they were at this rung.
+            there = [trial for trial in alive if epochs in trial.rungs]
+            alive = [trial for trial in there if session.goals.breaks(trial.rungs[epochs]["metrics"]) is None] or there
+            order = ranked([session.goals.values(trial.rungs[epochs]["metrics"]) for trial in alive])
             several = len(session.goals.objectives) > 1  # of one that is left there is no front
             count = max(self.eta if several else 1, len(alive) // self.eta)
             best = [alive[place] for place in order[:count]]

@@ -1,4 +1,4 @@
-"""The ledger: every trial that ended, on disk at once, from which a killed search goes on."""
+"""The ledger: every trial that ended or paused, on disk at once, from which a killed search goes on."""
 
 import contextlib
 import json
@@ -15,7 +15,7 @@ from kdfuse.keys import state_folder
 
 
 class Ledger:
-    """A file with a line for each trial that ended, and the models worth keeping.
+    """A file with a line for each trial that ended, or paused at a rung, and the models worth keeping.
 
     Args:
         folder: where both are.
@@ -28,16 +28,22 @@ class Ledger:
         self._file = folder / "trials.jsonl"
         self.kept: dict[int, dict[str, Any]] = {}
         """The trials that ended before, by number."""
+        self.rungs: dict[int, dict[int, dict[str, Any]]] = {}
+        """What was known of trials where they paused, by number and epochs."""
         if read and self._file.exists():
             for line in self._file.read_text(encoding="utf-8").splitlines():
                 try:
                     kept = json.loads(line)
-                    self.kept[int(kept["number"])] = kept
+                    number, rung = int(kept["number"]), kept.get("rung")
+                    if rung is None:
+                        self.kept[number] = kept
+                    else:
+                        self.rungs.setdefault(number, {})[int(rung)] = kept
                 except (ValueError, KeyError, TypeError):
                     warnings.warn("A line of the search's ledger is not whole: that trial runs again.", stacklevel=2)
 
     def put(self, kept: dict[str, Any]) -> None:
-        """Write down a trial that ended, safe from a kill at once and from a power cut after `sync`. A full disk warns."""
+        """Write down a trial that ended or paused, safe from a kill at once and from a power cut after `sync`. A full disk warns."""
         self._write(json.dumps(kept) + "\n")
 
     def sync(self) -> None:

@@ -83,6 +83,7 @@ class Session:
         One that ended before the search was interrupted comes back as it ended. A builder that fails makes a failed trial.
         """
         trial = Trial(candidate)
+        trial.rungs = {rung: one for rung, one in self.ledger.rungs.get(candidate.number, {}).items() if trial.owns(one)}
         kept = self.ledger.kept.get(candidate.number)
         if kept is not None and self._comes_back(kept) and trial.restore(kept):
             self.trials.append(trial)
@@ -119,15 +120,16 @@ class Session:
         while turn := list(itertools.islice(source, most)):
             self.advance(turn)
 
-    def advance(self, trials: Iterable[Trial], until: int | None = None) -> None:
+    def advance(self, trials: Sequence[Trial], until: int | None = None) -> None:
         """Train the open ones among `trials`, to an epoch or to their end, and measure them on validation.
 
         Args:
             trials: opened by this session.
             until: epochs; a trial that has more is then still open.
         """
-        left = [trial for trial in trials if trial.status == "open"]
-        fresh = [trial for trial in left if trial.epochs is None and trial.built is not None]
+        left = [trial for trial in trials if trial.status == "open" and not self._known(trial, until)]
+        members = {id(trial) for team in self._teams for trial in team.trials}
+        fresh = [trial for trial in left if trial.built is not None and id(trial) not in members]
         self._teams += teams(fresh, self.data, self.goals, self.ledger.folder)
         together = {id(trial) for team in self._teams for trial in team.trials}
         for team in self._teams:
@@ -138,10 +140,13 @@ class Session:
         self._teams = [team for team in self._teams if any(trial.status == "open" for trial in team.trials)]
         if together:
             self.ledger.sync()
-        others = [trial for trial in left if id(trial) not in together]
-        for start in range(0, len(others), BATCH if self.stop_hopeless else max(1, len(others))):
-            if not self.over():
-                self._alone(others[start : start + BATCH] if self.stop_hopeless else others, until)
+        others = {id(trial) for trial in left} - together
+        size = BATCH if self.stop_hopeless else max(1, len(trials))
+        # The turns are cut with those that ended: a search that goes on has the turns of one that was not killed.
+        for start in range(0, len(trials), size):
+            turn = [trial for trial in trials[start : start + size] if id(trial) in others]
+            if turn and not self.over():
+                self._alone(turn, until, trials[start].number)
 
     def end(self, trial: Trial, status: str = "finished") -> None:
         """Close a trial: write it down, keep its model if it is on the front, end its run."""
@@ -149,9 +154,9 @@ class Session:
         self._idle.put(trial.mark, trial.live)
         trial.built, trial.live, trial.ended = None, None, time.monotonic() - self.begun
         self._keep(trial)
+        forget(trial.key)  # first, so that a kill in between leaves nothing behind: the trial runs again
         self.ledger.put(trial.kept())
         self._count(trial)
-        forget(trial.key)
         run, trial.run = trial.run, None
         if run is None:
             return
@@ -178,9 +183,14 @@ class Session:
         """The model of a trial on the front."""
         return trial.model if trial.model is not None else load_model(self.ledger.model(trial.number))
 
-    def _alone(self, trials: Sequence[Trial], until: int | None) -> None:
+    def _known(self, trial: Trial, until: int | None) -> bool:
+        """Whether a trial was at this rung before the search was interrupted; then it is as it was."""
+        kept = None if until is None else trial.rungs.get(until)
+        return kept is not None and trial.restore(kept)
+
+    def _alone(self, trials: Sequence[Trial], until: int | None, first: int) -> None:
         self._stack.enter_context(only_new())
-        before = [one.history for one in self.trials if one.status == "finished" and one.how == "alone"]
+        before = [one.history for one in self.trials if one.number < first and one.status == "finished" and one.how == "alone"]
         median = bar(before, 4) if self.stop_hopeless else None
         here = self.n_jobs == 1
         # In this process one after another: a model that has ended its trial is there for the next.
@@ -228,6 +238,7 @@ class Session:
             self.end(trial, "stopped" if stopped else "finished")
         else:
             trial.model = None
+            self.ledger.put(trial.pause(until))
 
     def _keep(self, trial: Trial) -> None:
         """Keep the models of the front, and no others."""

@@ -34,6 +34,7 @@ class Trial:
         live: its training, where that paused and stays in memory.
         mark: equal for trials that one compiled model can train in turn; None where it trains this one alone.
         alone: why it cannot train together with others.
+        rungs: what was known of it where it paused, by the epochs of the pause.
     """
 
     candidate: Candidate
@@ -55,6 +56,7 @@ class Trial:
     live: Any = None
     mark: str | None = None
     alone: str = ""
+    rungs: dict[int, dict[str, Any]] = dataclasses.field(default_factory=dict)
 
     @property
     def number(self) -> int:
@@ -78,8 +80,17 @@ class Trial:
 
     def restore(self, kept: dict[str, Any]) -> bool:
         """Take over what a ledger kept; False where it is of another candidate."""
-        if kept["params"] != self.candidate.texts():
+        if not self.owns(kept):
             return False
         for name in KEPT:
             setattr(self, name, kept[name])
         return True
+
+    def owns(self, kept: dict[str, Any]) -> bool:
+        """Whether what a ledger kept is of this candidate."""
+        return kept["params"] == self.candidate.texts()  # type: ignore[no-any-return]
+
+    def pause(self, rung: int) -> dict[str, Any]:
+        """Remember what is known of it at a rung, and give it as a ledger keeps it."""
+        self.rungs[rung] = {**self.kept(), "rung": rung}
+        return self.rungs[rung]

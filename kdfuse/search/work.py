@@ -13,12 +13,13 @@ from kdfuse import recording, runtime
 from kdfuse.data import Data
 from kdfuse.export.keras_file import save_model
 from kdfuse.fitting.live import Live
+from kdfuse.fitting.pause import PauseAt
 from kdfuse.fitting.validation import Validation, why_not_at_once
 from kdfuse.graph.copy import copy_model
 from kdfuse.measure.latency import untimed
 from kdfuse.report import Report
 from kdfuse.search.candidate import Candidate
-from kdfuse.search.early import PauseAt, StopBelow
+from kdfuse.search.early import StopBelow
 from kdfuse.search.goals import Goals
 from kdfuse.search.judge import judge
 from kdfuse.splits import ArraySplit
@@ -39,6 +40,7 @@ class Job:
         grace: epochs in which that does not happen.
         live: its training, kept in this process since it paused; one that is empty begins it. None: nothing is kept.
         shared: whether the training may begin again for another trial.
+        state: its checkpoints, for a worker on a machine that has not the caller's files.
     """
 
     candidate: Candidate
@@ -49,6 +51,13 @@ class Job:
     grace: int = 1
     live: Live | None = None
     shared: bool = False
+    state: bytes | None = None
+
+    @property
+    def pauses(self) -> bool:
+        """Whether the trial has epochs left when this job ends."""
+        training = trains(self.candidate.technique)
+        return self.until is not None and training is not None and self.until < training.epochs
 
 
 @dataclasses.dataclass
@@ -65,6 +74,7 @@ class Outcome:
         report: of a technique that was called as a whole.
         model: the trained model, or its file's bytes from another process.
         events: what was recorded in another process.
+        state: the checkpoints of a trial that paused, from a machine that has not the caller's files.
     """
 
     metrics: dict[str, float] = dataclasses.field(default_factory=dict)
@@ -76,6 +86,7 @@ class Outcome:
     report: Report | None = None
     model: Any = None
     events: recording.Memory | None = None
+    state: bytes | None = None
 
 
 class Plain(recording.Recorder):
@@ -133,7 +144,7 @@ def work(job: Job, data: Data) -> Outcome:
 def _train(job: Job, data: Data) -> Outcome:
     technique: Any = job.candidate.technique
     training, live = trains(technique), job.live
-    callbacks: list[Any] = [PauseAt(job.until)] if job.until is not None and job.until < training.epochs else []
+    callbacks: list[Any] = [PauseAt(job.until)] if job.until is not None and job.pauses else []
     below = [StopBelow(job.bar, job.grace)] if job.bar is not None else []
     student = live.model if live is not None else None
     if student is None:

@@ -5,7 +5,7 @@ import pytest
 import kdfuse as kf
 from kdfuse import recording
 from kdfuse.fitting.live import Live, keep, taken
-from kdfuse.search.early import PauseAt
+from kdfuse.fitting.pause import PauseAt
 
 
 def test_nothing_is_kept_outside_a_block():

@@ -1,7 +1,7 @@
 import keras
 import pytest
 
-from kdfuse.search.early import PauseAt, StopBelow, bar
+from kdfuse.search.early import StopBelow, bar
 
 
 def after(callback, values, start=0):
@@ -13,11 +13,6 @@ def after(callback, values, start=0):
         if callback.model.stop_training:
             return epoch + 1
     return None
-
-
-def test_a_pause_comes_after_its_epoch():
-    assert after(PauseAt(3), [0.1] * 5) == 3
-    assert after(PauseAt(3), [0.1] * 5, start=4) == 5
 
 
 def test_a_trial_stops_below_the_median():
