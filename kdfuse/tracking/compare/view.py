@@ -71,7 +71,7 @@ def links(base: str, experiment: str, runs: Sequence[str] = (), *, view: bool = 
     found = {"table": f"{base.rstrip('/')}/#/experiments/{experiment}/runs?workflowType=machine_learning{key}"}
     if 2 <= len(runs) <= MOST_TOGETHER:
         names, experiments = (quote(json.dumps(list(ids), separators=(",", ":")), safe=",") for ids in (runs, [experiment]))
-        found["together"] = f"{base.rstrip('/')}/#/compare-runs?runs={names}&experiments={experiments}"
+        found["together"] = f"{base.rstrip('/')}/#/compare-runs?runs={names}&experiments={experiments}&workflowType=machine_learning"
     return found
 
 

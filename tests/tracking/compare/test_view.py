@@ -53,7 +53,8 @@ def test_the_filter_is_one_that_mlflow_takes(database: str) -> None:
 def test_links() -> None:
     found = view.links("http://host:5000/", "7", ["a", "b"])
     assert found["table"] == "http://host:5000/#/experiments/7/runs?workflowType=machine_learning&viewStateShareKey=kdfuse"
-    assert unquote(found["together"]) == 'http://host:5000/#/compare-runs?runs=["a","b"]&experiments=["7"]' and " " not in found["together"]
+    together = 'http://host:5000/#/compare-runs?runs=["a","b"]&experiments=["7"]&workflowType=machine_learning'
+    assert unquote(found["together"]) == together and " " not in found["together"]
     assert list(view.links("http://host", "7", ["a"], view=False).values()) == [
         "http://host/#/experiments/7/runs?workflowType=machine_learning"
     ]
