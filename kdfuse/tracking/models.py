@@ -115,11 +115,13 @@ def send(store: Store, run: Any, folder: Path, name: str = NAME) -> str | None:
     from mlflow.models import Model
 
     client, run_id = store.client, run.info.run_id
+    run = client.get_run(run_id)  # with its settings, which the model is listed by
     try:
         known = [found for found in client.search_logged_models([store.experiment], f"name = '{name}'", max_results=50,
                                                                 order_by=[{"field_name": "creation_time", "ascending": False}])
                  if found.source_run_id == run_id]  # fmt: skip
-        logged = known[0] if known else client.create_logged_model(store.experiment, name=name, source_run_id=run_id, model_type="keras")
+        described_by = {"source_run_id": run_id, "params": dict(run.data.params), "model_type": "keras"}
+        logged = known[0] if known else client.create_logged_model(store.experiment, name=name, **described_by)
     except Exception as error:
         if not _unknown_to_server(error):
             raise
@@ -130,8 +132,7 @@ def send(store: Store, run: Any, folder: Path, name: str = NAME) -> str | None:
     described.save(str(folder / "MLmodel"))
     client.log_model_artifacts(logged.model_id, str(folder))
     client.finalize_logged_model(logged.model_id, "READY")
-    outputs = client.get_run(run_id).outputs
-    if logged.model_id not in {one.model_id for one in (outputs.model_outputs if outputs else [])}:
+    if logged.model_id not in {one.model_id for one in (run.outputs.model_outputs if run.outputs else [])}:
         client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
     return str(logged.model_id)
 

@@ -15,6 +15,7 @@ from kdfuse.tracking.sender import sender
 from kdfuse.tracking.store import Destination, Store, quiet, shown
 
 ADDRESSES = ("runs:/", "models:/")
+VARIABLE = "MLFLOW_TRACKING_URI"
 
 
 def load_model(path: str | os.PathLike[str], custom_objects: dict[str, Any] | None = None) -> keras.Model:
@@ -94,15 +95,17 @@ def promote(run: str, name: str, alias: str = "champion", model: str = NAME) -> 
 
 @contextlib.contextmanager
 def _pointing_to(uri: str) -> Iterator[None]:
-    """MLflow looks up the parts of an address in its global store alone, which is put back at the end."""
+    """MLflow looks up the parts of an address in its global store alone, which is put back at the end, as is the variable."""
     import mlflow
 
+    variable = os.environ.pop(VARIABLE, None)  # MLflow takes it for what was set in code, and writes it
     before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
     mlflow.set_tracking_uri(uri)
     try:
         yield
     finally:
         mlflow.set_tracking_uri(before)
+        os.environ.pop(VARIABLE, None) if variable is None else os.environ.__setitem__(VARIABLE, variable)
 
 
 def _run(store: Store, run: str) -> Any:

@@ -67,9 +67,11 @@ def test_sending_a_model_again_changes_nothing(database: str, tmp_path: Path) ->
     models.save(plain(), rows(), tmp_path / "model")
     store = Store(Destination.current("tests"))
     run = store.client.create_run(store.experiment)
+    store.client.log_param(run.info.run_id, "training__epochs", 30)
     for _ in range(3):
         models.send(store, run, tmp_path / "model")
-    assert len(store.client.search_logged_models([store.experiment])) == 1
+    (logged,) = store.client.search_logged_models([store.experiment])
+    assert logged.params == {"training__epochs": "30"}  # of the run, as the Models tab shows it
     assert len(store.client.get_run(run.info.run_id).outputs.model_outputs) == 1
 
 

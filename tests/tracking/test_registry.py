@@ -1,3 +1,4 @@
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 
 import kdfuse as kf
 from kdfuse import recording
+from kdfuse.tracking import registry
 from kdfuse.tracking.mlflow_recorder import MlflowRecorder
 
 
@@ -34,6 +36,23 @@ def test_a_runs_model_loads_by_its_address(recorder: MlflowRecorder, runs: Calla
     recorded("a", model)
     loaded = kf.load_model(f"runs:/{runs()['a'].info.run_id}/model")
     assert same(loaded, model)
+
+
+@pytest.mark.parametrize("variable", [None, "sqlite:///of-the-environment.db"])
+@pytest.mark.parametrize("code", [None, "sqlite:///of-the-code.db"])
+def test_where_mlflow_points_to_is_left_as_it_was(variable: str | None, code: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    import mlflow
+
+    mlflow.set_tracking_uri(code)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False) if variable is None else monkeypatch.setenv("MLFLOW_TRACKING_URI", variable)
+    try:
+        with registry._pointing_to("sqlite:///ours.db"):
+            assert mlflow.get_tracking_uri() == "sqlite:///ours.db"
+        assert os.environ.get("MLFLOW_TRACKING_URI") == variable
+        monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        assert (mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None) == code
+    finally:
+        mlflow.set_tracking_uri(None)
 
 
 def test_the_champion_is_the_one_that_was_promoted_last(recorder: MlflowRecorder, runs: Callable[..., Any]) -> None:
