@@ -11,8 +11,10 @@ import keras
 import numpy as np
 import pytest
 
+import kdfuse as kf
+
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-PAGES = sorted(page.stem for page in DOCS.glob("*.md") if page.stem not in ("results", "gallery"))
+PAGES = sorted(page.stem for page in DOCS.glob("*.md") if page.stem not in ("results", "gallery", "reference"))
 SHORTER = (
     (r"max_epochs=\d+", "max_epochs=2, eta=2"), (r"(?<!_)epochs=\d+", "epochs=1"), (r"kf\.Train\(\)", "kf.Train(epochs=1)"),
     (r"kf\.Distill\((\w+)\)", r"kf.Distill(\1, training=kf.Train(epochs=1))"), (r'load\("digits"\)', 'load("digits", labels=300)'),
@@ -76,4 +78,13 @@ def test_the_examples_of_a_page(page: str, tmp_path: Path, monkeypatch: pytest.M
 def test_the_pages_are_a_site(tmp_path: Path) -> None:
     built = subprocess.run([sys.executable, "-m", "sphinx", "-W", "-q", str(DOCS), str(tmp_path)], capture_output=True, text=True)
     assert built.returncode == 0, built.stderr
-    assert all((tmp_path / f"{page}.html").exists() for page in [*PAGES, "results", "gallery", "decisions/index"])
+    assert all((tmp_path / f"{page}.html").exists() for page in [*PAGES, "results", "gallery", "reference", "decisions/index"])
+
+
+def test_the_reference_has_every_public_name() -> None:
+    text = (DOCS / "reference.md").read_text(encoding="utf-8")
+    told = re.findall(r"^\.\. auto(?:class|function):: (\w+)$", text, re.M)
+    assert len(told) == len(set(told))
+    assert {name for name in kf.__all__ if not name.startswith("__")} - {"datasets", "models", "runtime"} <= set(told)
+    builders = {name for name, found in vars(kf.models).items() if callable(found)}
+    assert builders <= set(told) and len(builders) >= 5 and "load" in told

@@ -206,7 +206,7 @@ class KerasClassifier(ClassifierMixin, KerasEstimator):
         cross_val_score(clf, x, y, cv=5)
     """
 
-    __doc__ = f"{__doc__}\n{KerasEstimator.__doc__}"
+    __doc__ = f"{inspect.cleandoc(__doc__ or '')}\n\n{inspect.cleandoc(KerasEstimator.__doc__ or '')}"
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -246,7 +246,7 @@ class KerasRegressor(RegressorMixin, KerasEstimator):
     Targets are learned as they are: put `sklearn.compose.TransformedTargetRegressor` around it where they are far from 0 and 1.
     """
 
-    __doc__ = f"{__doc__}\n{KerasEstimator.__doc__}"
+    __doc__ = f"{inspect.cleandoc(__doc__ or '')}\n\n{inspect.cleandoc(KerasEstimator.__doc__ or '')}"
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -9,7 +9,7 @@ from kdfuse.settings import settings
 
 @settings
 class BatchNormScale(UnitCriterion):
-    """|gamma| of the BatchNorm layers behind a unit, as it is, so that layers can be compared.
+    """`|gamma|` of the BatchNorm layers behind a unit, as it is, so that layers can be compared.
 
     Made for models that were trained with an L1 penalty on gamma. Units without BatchNorm have no score and stay.
 
