@@ -63,7 +63,9 @@ def run(settings, seed, quick):
         found["soup of the members"] = None
     cycles = kf.Train(epochs=MEMBERS if quick else epochs, seed=seed)
     found["snapshots of one run"] = _told(kf.Snapshots(cycles=MEMBERS, training=cycles)(build(0), data)[1])
-    found["weight average of one run"] = _told(kf.WeightAverage(training=kf.Train(epochs=epochs, seed=seed))(build(0), data)[1])
+    found["weight average of one run"] = _told(
+        kf.WeightAverage(training=kf.Train(epochs=8 if quick else epochs, seed=seed))(build(0), data)[1]
+    )
     found["bagging"] = _told(kf.Bagging(members=MEMBERS, bootstrap=True, training=training)(build(0), data)[1])
     found["boosting, SAMME"] = _told(kf.Boost(members=MEMBERS, training=training)(build(0), data)[1])
     return found

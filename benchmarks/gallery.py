@@ -58,14 +58,17 @@ def run_recipe(recipe, quick):
         seconds = time.monotonic() - begun
         if done.returncode:
             raise SystemExit(f"recipes/{recipe}.py failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
-        pictures = {f"{recipe}-{plot}.png": small(logged(home, run, plot)) for run, plot in PLOTS[recipe]}
-    found = {
+        found = {
+            plot: logged(home, run, plot) for run, plot in PLOTS[recipe] if not quick or plot != "learning_curves"
+        }  # of one epoch: none
+        pictures = {f"{recipe}-{plot}.png": small(picture) for plot, picture in found.items()}
+    told = {
         "machine": done.stdout.splitlines()[0],
         "seconds": round(seconds, 1),
         "tables": tables(done.stdout)[LEFT_OUT.get(recipe, 0) :],
         "plots": [{"file": f"{recipe}-{plot}.png", "run": run, "plot": plot} for run, plot in PLOTS[recipe]],
     }
-    return found, pictures
+    return told, pictures
 
 
 def tables(text):
