@@ -158,6 +158,18 @@ class Data:
         """The inputs of the first `rows` training rows in NumPy."""
         return self.train.head(rows)[0]
 
+    def sample(self, rows: int, seed: int = 0) -> Structure:
+        """The inputs of training rows drawn without repeats, for rows may be in an order; of a stream the first. In NumPy.
+
+        Args:
+            rows: at least 1; fewer come where there are fewer.
+            seed: of the draw.
+        """
+        split = self.train
+        if isinstance(split, ArraySplit) and len(split) > rows:
+            split = split.take(np.sort(np.random.default_rng(seed).permutation(len(split))[:rows]))
+        return split.head(rows)[0]
+
     def _splits(self) -> dict[str, Split]:
         return {name: split for name in SPLITS if (split := self.split(name)) is not None}
 

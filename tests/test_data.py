@@ -136,3 +136,14 @@ def test_bad_data_in_one_clear_error(arguments: dict, message: str) -> None:
 def test_it_loads_no_tensorflow() -> None:
     code = "import sys, kdfuse.data, kdfuse.datasets, kdfuse.runtime; sys.exit('tensorflow' in sys.modules or 'sklearn' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_sample_is_drawn_from_all_rows() -> None:
+    data = Data(train=(X, Y))
+    rows = data.sample(100)
+    assert rows.shape == (100, 64) and not np.array_equal(rows, X[:100])
+    np.testing.assert_array_equal(rows, data.sample(100))
+    assert not np.array_equal(rows, data.sample(100, seed=1))
+    np.testing.assert_array_equal(Data(train=(X[:20], Y[:20])).sample(100), X[:20])
+    stream = tf.data.Dataset.from_tensor_slices((X, Y)).batch(32)
+    np.testing.assert_array_equal(Data(train=stream).sample(40), X[:40])

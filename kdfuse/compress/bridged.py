@@ -1,8 +1,7 @@
-"""What the techniques that go over the bridge share: what they ask of a training and a model, and the zeros that they hold."""
+"""What the techniques that go over the bridge share: what they ask of a training and a model."""
 
-import contextlib
 import fnmatch
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,6 @@ from kdfuse.data import Data
 from kdfuse.graph.copy import copy_model
 from kdfuse.home import home
 from kdfuse.train import Trainer
-
-NO_KERNELS = ("bias", "gamma", "beta", "alpha", "mean", "variance", "moving_mean", "moving_variance")
-FEWEST_ZEROS = 0.01
-"""The share of zeros from which a kernel counts as sparse."""
 
 
 def check_bridge_training(training: Trainer) -> None:
@@ -72,60 +67,6 @@ def named(patterns: Iterable[str], known: Iterable[str], argument: str) -> dict[
             raise ValueError(f"`{argument}`: expected names of layers that it applies to. Received: {pattern!r}. There are: {paths}.")
         found.update(dict.fromkeys(hits, pattern))
     return found
-
-
-def is_kernel(variable: Any) -> bool:
-    """Whether a weight is a kernel: two axes or more, and no bias (attention has biases of two axes) or scale."""
-    return len(variable.shape) > 1 and variable.name.partition(":")[0].rpartition("/")[2] not in NO_KERNELS
-
-
-def zeros_of(variables: Iterable[Any]) -> list[tuple[Any, np.ndarray]]:
-    """The sparse ones among kernels, with a mask of what is not zero.
-
-    A kernel of zeros alone is not sparse: it was begun so.
-    """
-    found = []
-    for variable in variables:
-        if is_kernel(variable):
-            mask = np.asarray(variable.numpy()) != 0
-            if FEWEST_ZEROS <= 1.0 - mask.mean() < 1.0:
-                found.append((variable, mask))
-    return found
-
-
-class Masked(keras.constraints.Constraint):
-    """What is zero in the mask stays zero; a constraint of the weight's own comes before."""
-
-    def __init__(self, mask: np.ndarray, own: Any = None) -> None:
-        self.mask, self.own = mask, own
-
-    def __call__(self, w: Any) -> Any:
-        w = w if self.own is None else self.own(w)
-        return keras.ops.multiply(w, keras.ops.cast(self.mask, w.dtype))
-
-
-class Fixed(keras.constraints.Constraint):
-    """The weight stays at its value."""
-
-    def __init__(self, value: np.ndarray) -> None:
-        self.value = value
-
-    def __call__(self, w: Any) -> Any:
-        return keras.ops.convert_to_tensor(self.value, w.dtype)
-
-
-@contextlib.contextmanager
-def constrained(constraints: Iterable[tuple[Any, keras.constraints.Constraint]]) -> Iterator[None]:
-    """Inside, the optimizer puts these constraints on the variables after every step."""
-    before = []
-    try:
-        for variable, constraint in constraints:
-            before.append((variable, variable.constraint))
-            variable.constraint = constraint
-        yield
-    finally:
-        for variable, own in reversed(before):
-            variable.constraint = own
 
 
 def lite_path(model: keras.Model) -> Path:

@@ -9,6 +9,7 @@ from kdfuse.bridge.clustered import INITS, Share, clusterable, clustered, settle
 from kdfuse.bridge.stand_in import standing_in
 from kdfuse.bridge.to_tf_keras import Bridged
 from kdfuse.compress import bridged as way
+from kdfuse.compress import held
 from kdfuse.compress.training import innermost, refuse_tfmot
 from kdfuse.data import Data
 from kdfuse.settings import choose, settings
@@ -74,7 +75,7 @@ class Cluster(Technique):
         bridge = way.cross(student, data, self.opaque)
         shares, why = self._plan(bridge)
         homes = way.layer_names(bridge)
-        kernels = [(mine, *homes[id(mine)]) for mine, _ in bridge.pairs if way.is_kernel(mine)]
+        kernels = [(mine, *homes[id(mine)]) for mine, _ in bridge.pairs if held.is_kernel(mine)]
         before = [np.asarray(mine.numpy()) for mine, _, _ in kernels]
         net = clustered(bridge, shares, self.init)
         if self.training is None:
@@ -120,7 +121,7 @@ class Cluster(Technique):
             for layer, weights in kernels[path]:
                 if not weights:
                     continue
-                sparse = self.keep_sparsity and bool(way.zeros_of(weights))
+                sparse = self.keep_sparsity and bool(held.zeros_of(weights))
                 fewest = min(way.values(np.asarray(weight)) for weight in weights)
                 if count is None:
                     why[layer.name] = "left out in `layers`"

@@ -7,6 +7,7 @@ import numpy as np
 
 from kdfuse.compress.calibration import calibration, tensors
 from kdfuse.compress.criteria.units import check_integers
+from kdfuse.compress.held import zeros_held
 from kdfuse.compress.training import check_afterwards
 from kdfuse.data import Data
 from kdfuse.fitting.batch_norm import reestimate
@@ -88,8 +89,10 @@ class ShrinkDepth(Technique):
         student = plain.private(small, data)
         result = Result(small, baselines={"before": model}, tables={"depth": rows})
         if trainer is not None:
-            fitted = trainer.fit(student, data)
-            result.history, result.notes = fitted.history, list(fitted.notes)
+            with zeros_held(student, result.notes):
+                fitted = trainer.fit(student, data)
+            result.history = fitted.history
+            result.notes += fitted.notes
         elif reestimate(student, data):
             result.notes.append("The statistics of BatchNorm layers were measured again.")
         result.model = plain.public(student, data)
@@ -117,12 +120,22 @@ class ShrinkDepth(Technique):
 
         count = len(self.remove) if isinstance(self.remove, tuple) else self.remove
         for place in range(count):
-            names = [self.remove[place]] if isinstance(self.remove, tuple) else [name for name in blocks if blocks[name] not in gone]
+            names = [self.remove[place]] if isinstance(self.remove, tuple) else _left(blocks, gone)
+            if not names:
+                raise ValueError(
+                    f"`remove`: the blocks of {model.name!r} lie in each other, and {place} of them are all that can go apart."
+                )
             changes = {name: change(blocks[name]) for name in names}
             least = min(changes, key=lambda name: changes[name])
             gone.append(blocks[least])
             rows.append({"block": least, "change": changes[least], "layers": ", ".join(blocks[least].layers)})
         return rows
+
+
+def _left(blocks: dict[str, Block], gone: list[Block]) -> list[str]:
+    """The names of blocks that have a layer which is still there."""
+    layers = {layer for block in gone for layer in block.layers}
+    return [name for name, block in blocks.items() if block not in gone and not set(block.layers) <= layers]
 
 
 def _outputs(model: keras.Model, batch: Any, blocks: list[Block]) -> list[np.ndarray]:

@@ -41,7 +41,8 @@ def reconstruct(
     stays, done = channels.stay(gone), []
     for member in channels.members.values():
         layer = member.layer
-        if type(layer) in KINDS and getattr(layer, "groups", 1) == 1 and "in" in member.slots and not stays(member.slots["in"]).all():
+        plain = type(layer) in KINDS and getattr(layer, "groups", 1) == 1 and id(layer) in twins  # not inside a wrapper
+        if plain and "in" in member.slots and not stays(member.slots["in"]).all():
             _fit(model, small, member, twins[id(layer)], stays(member.slots["out"]), data, rows)
             done.append(member.path)
     return done
@@ -63,8 +64,9 @@ def _fit(model: Any, small: Any, member: Member, twin: Any, kept: np.ndarray, da
         pairs = zip(_inputs(model, member.layer, given), _inputs(small, twin, given), strict=True)
         for before, now in pairs:
             with _linear(member.layer) as layer:
-                wanted = keras.ops.convert_to_numpy(_channels_last(layer, layer.call(before))).reshape(-1, len(kept))[:, kept]
-            seen = _patches(twin, now)
+                made = keras.ops.cast(layer(before), "float32")
+            wanted = keras.ops.convert_to_numpy(_channels_last(member.layer, made)).reshape(-1, len(kept))[:, kept]
+            seen = _patches(twin, keras.ops.cast(now, "float32"))
             wide = np.concatenate([seen, np.ones((len(seen), 1)) * has_bias], axis=1)
             products += wide.T @ wide
             answers += wide.T @ wanted
@@ -79,7 +81,7 @@ def _fit(model: Any, small: Any, member: Member, twin: Any, kept: np.ndarray, da
 def _inputs(model: Any, layer: Any, given: Any) -> list[Any]:
     with watching(model) as calls:
         model(given, training=False)
-    return [call.args[0] for call in calls if call.layer is layer]
+    return [keras.tree.flatten((call.args, call.kwargs))[0] for call in calls if call.layer is layer]
 
 
 def _patches(layer: Any, value: Any) -> np.ndarray:

@@ -30,7 +30,7 @@ class Quantize(Technique):
     Attributes:
         kind: `"int8"`: weights and activations; `"dynamic"`: int8 weights, float activations; `"float16"`: weights; `"int4"`: weights
             of Dense and convolutions in 4 bits, activations in int8; `"mixed"`: 4, 8 or float weights, chosen for each operation.
-        samples: rows of the training split that ranges of activations are found with, at least 1; unused by dynamic and float16.
+        samples: rows drawn from the training split that ranges of activations are found with, at least 1; unused by dynamic and float16.
         max_drop: for mixed: how much validation accuracy (R2 for a regression) may be lost, from 0.
         target_bytes: for mixed: the size of the file to reach, in place of `max_drop`; None for none.
     """
@@ -65,11 +65,13 @@ class Quantize(Technique):
         if self.kind in ("int4", "mixed"):
             written = self._by_operation(student, data, result)
         else:
-            rows = data.example(self.samples) if self.kind == "int8" else None
+            rows = data.sample(self.samples) if self.kind == "int8" else None
             written = to_litert(student, quantize=self.kind, representative=rows, example=data.example(2))
         save_litert(written, path)
         if self.kind == "float16":
-            halve(student)
+            beyond = halve(student)
+            if beyond:
+                result.notes.append(f"The Keras model keeps {', '.join(beyond)} in float32: they are beyond the numbers of float16.")
             return result
         changed, left = write_back(student, written)
         if left:
@@ -82,7 +84,7 @@ class Quantize(Technique):
 
     def _by_operation(self, model: keras.Model, data: Data, result: Result) -> bytes:
         plain = to_litert(model, example=data.example(2))
-        example = data.example(self.samples)
+        example = data.sample(self.samples)
         if not weighted_operations(plain):
             raise ValueError(
                 f"`model`: expected Dense layers or convolutions for kind={self.kind!r}. Received: {model.name!r} without any."

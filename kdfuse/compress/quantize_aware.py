@@ -1,6 +1,8 @@
 """QuantizeAware: train a model as if it were int8 already, and write the int8 file."""
 
+import collections
 import dataclasses
+import math
 from typing import Any
 
 import keras
@@ -12,9 +14,11 @@ from kdfuse.bridge.quantized import Quantized, calibrate, quantized, settle
 from kdfuse.bridge.stand_in import standing_in
 from kdfuse.bridge.to_tf_keras import Bridged
 from kdfuse.compress import bridged as way
+from kdfuse.compress import held
 from kdfuse.compress.training import innermost
 from kdfuse.data import Data
 from kdfuse.export.lite_model import LiteModel
+from kdfuse.export.lite_weights import stored_weights
 from kdfuse.export.litert import save_litert, to_litert
 from kdfuse.graph.heads import detect_head, known_head
 from kdfuse.settings import settings
@@ -90,20 +94,27 @@ class QuantizeAware(Technique):
         detected = detect_head(student, data.task, data.example(64), head)
         standing = standing_in(student, net.model, net.pairs, net.written)
         # Rounded to 8 bits, the rows of a softmax do not sum to 1.
-        with known_head(student, detected), standing, way.constrained(plan.constraints()):
+        with known_head(student, detected), standing, held.constrained(plan.constraints()):
             settle(net)
             if self.calibration:
                 calibrate(net.model, _batches(student, data, self.calibration))
             fitted = self.training.fit(student, data)
             found = settle(net)
             emulated = student(_tensors(example), training=False)
-            save_litert(to_litert(student, quantize="dynamic"), path)
+            written = to_litert(student, quantize="dynamic")
+            if _missing(written, net):  # TensorFlow leaves a Dense over sequences or images in float where the batch is open
+                written = min(written, to_litert(student, quantize="dynamic", batch_size=1), key=lambda one: len(_missing(one, net)))
+            save_litert(written, path)
+        missing = _missing(written, net)
         for variable, array in found:
             variable.assign(array)
         plan.assert_kept()
         lite = LiteModel(path)
-        table = plan.table(net)
+        table = plan.table(net, missing)
         notes = [*fitted.notes, *plan.notes(net), *way.bridge_notes(bridge)]
+        if missing:
+            told = [row["layer"] for row in table if row["type"] == "float, trained as int8"]
+            notes.append(f"Trained as int8, but the file has them in float: {', '.join(told)}.")
         result = Result(self.training.public(student, data), fitted.history, plan.figures(lite, example, emulated), notes=notes)
         result.tables["quantization"], result.files["tflite"] = table, path
         result.heads = {"model": head, "before": head}
@@ -143,10 +154,10 @@ class _Plan:
         homes = way.layer_names(bridge)
         skipped = way.named(technique.skip, bridge.layers, "skip")
         self.skipped = frozenset(layer.name for path in skipped for layer in bridge.layers[path])
-        masks = {id(variable): mask for variable, mask in way.zeros_of(model.weights)} if technique.keep_sparsity else {}
+        masks = {id(variable): mask for variable, mask in held.zeros_of(model.weights)} if technique.keep_sparsity else {}
         self.kernels: list[_Kernel] = []
         for mine, _ in bridge.pairs:
-            if way.is_kernel(mine):
+            if held.is_kernel(mine):
                 path, layer = homes[id(mine)]
                 before = np.asarray(mine.numpy())
                 clusters = technique.keep_clusters and _is_clustered(before)
@@ -162,9 +173,9 @@ class _Plan:
         found: list[tuple[Any, keras.constraints.Constraint]] = []
         for one in self.kernels:
             if one.fixed:
-                found.append((one.variable, way.Fixed(one.before)))
+                found.append((one.variable, held.Fixed(one.before)))
             elif one.mask is not None:
-                found.append((one.variable, way.Masked(one.mask, one.variable.constraint)))
+                found.append((one.variable, held.Masked(one.mask, one.variable.constraint)))
         return found
 
     def assert_kept(self) -> None:
@@ -176,14 +187,15 @@ class _Plan:
             if one.clusters and _most_values(now) > way.values(one.before):
                 raise RuntimeError(f"QuantizeAware: clusters of {one.path!r} got lost. Give keep_clusters=False to go without them.")
 
-    def table(self, net: Quantized) -> list[dict[str, Any]]:
-        """A row for each kernel."""
+    def table(self, net: Quantized, missing: set[int]) -> list[dict[str, Any]]:
+        """A row for each kernel; `missing` are those that the file does not have as integers, by `id`."""
         rows = []
         for one in self.kernels:
             now = np.asarray(one.variable.numpy())
             rows.append({
                 "layer": one.path, "weight": one.variable.name, "weights": now.size,
-                "type": "int8" if any(one.variable is mine for mine in net.kernels.values()) else "float",
+                "type": "float" if all(one.variable is not mine for mine in net.kernels.values())
+                        else "float, trained as int8" if id(one.variable) in missing else "int8",
                 "sparsity": float(np.mean(now == 0)), "values_before": way.values(one.before), "values": way.values(now),
             })  # fmt: skip
         return rows
@@ -204,6 +216,19 @@ class _Plan:
         made = [np.asarray(value) for value in keras.tree.flatten(lite(example))]
         gaps = [float(np.mean(np.abs(one - other))) for one, other in zip(given, made, strict=True)]
         return {"quantization/difference": max(gaps)}
+
+
+def _missing(written: bytes, net: Quantized) -> set[int]:
+    """The kernels trained as int8 for which the file has no integers of their number, by `id`."""
+    there = collections.Counter(integers.size for _, integers in stored_weights(written))
+    missing = set()
+    for variable in net.kernels.values():
+        size = math.prod(variable.shape)
+        if there[size]:
+            there[size] -= 1
+        else:
+            missing.add(id(variable))
+    return missing
 
 
 def _is_clustered(array: np.ndarray) -> bool:

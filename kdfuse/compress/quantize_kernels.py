@@ -49,11 +49,21 @@ def write_back(model: keras.Model, data: bytes) -> tuple[list[str], list[str]]:
     return changed, left
 
 
-def halve(model: keras.Model) -> None:
-    """Round every weight to float16 and keep it as float32, as a float16 file does."""
+def halve(model: keras.Model) -> list[str]:
+    """Round every weight to float16 and keep it as float32, as a float16 file does.
+
+    Returns:
+        Paths of the weights that stay as they are, for they have numbers beyond those of float16.
+    """
+    left = []
     for weight in model.weights:
         if keras.backend.standardize_dtype(weight.dtype) == "float32":
-            weight.assign(np.asarray(keras.ops.convert_to_numpy(weight)).astype("float16").astype("float32"))
+            values = np.asarray(keras.ops.convert_to_numpy(weight))
+            if values.size and np.abs(values).max() > np.finfo("float16").max:
+                left.append(weight.path)
+            else:
+                weight.assign(values.astype("float16").astype("float32"))
+    return left
 
 
 def _kernel(layer: Any) -> Any:

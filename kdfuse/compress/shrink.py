@@ -10,6 +10,7 @@ import numpy as np
 from kdfuse.compress.choice import Sizes, choose_units, name_families
 from kdfuse.compress.criteria.names import unit_criterion
 from kdfuse.compress.criteria.units import Material, UnitCriterion
+from kdfuse.compress.held import zeros_held
 from kdfuse.compress.least_squares import reconstruct
 from kdfuse.compress.targets import absolute, find_keep
 from kdfuse.compress.training import check_afterwards
@@ -144,7 +145,8 @@ class Shrink(Technique):
             carry_compile(current, small)
             student = plain.private(small, data)
             if trainer is not None:
-                fitted = trainer.fit(student, data)
+                with zeros_held(student, result.notes):
+                    fitted = trainer.fit(student, data)
                 for name, curve in fitted.history.items():
                     result.history.setdefault(name, []).extend(curve)
                 result.notes += [note for note in fitted.notes if note not in result.notes]
@@ -202,7 +204,7 @@ class Shrink(Technique):
 
     def _tell(self, result: Result, model: keras.Model, data: Data, first: list[dict[str, Any]]) -> None:
         left = {(row["layer"], row["kind"]): row["units"] for row in describe(follow(result.model))}
-        rows = [{**row, "kept": left[row["layer"], row["kind"]], "protected": row["protected"]} for row in first]
+        rows = [{**row, "kept": left.get((row["layer"], row["kind"])) or _own_size(result.model, row)} for row in first]
         result.tables["shrink"] = [{name: row[name] for name in ("layer", "kind", "units", "kept", "protected")} for row in rows]
         result.metrics["shrink/units"] = sum(row["kept"] for row in rows) / max(1, sum(row["units"] for row in rows))
         sizes = [sum(math.prod(weight.shape) for weight in one.weights) for one in (result.model, model)]
@@ -213,6 +215,13 @@ class Shrink(Technique):
         result.notes += _told(follow(model, self.protect))
         if sizes[0] == sizes[1]:
             result.notes.append("No unit was removed.")
+
+
+def _own_size(model: keras.Model, row: dict[str, Any]) -> int:
+    """The units of a layer that passes on the channels of another by now."""
+    name = row["layer"].rpartition("/")[2]
+    found = next((layer for layer in model._flatten_layers() if layer.name == name), None)
+    return int(getattr(found, "filters", None) or getattr(found, "units", None) or row["units"])
 
 
 def _told(channels: Channels) -> list[str]:

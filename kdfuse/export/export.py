@@ -44,7 +44,7 @@ def export_model(
         sparse: for LiteRT: kernels of mostly zeros are stored without their zeros: smaller, and faster where the zeros of a Dense layer
             lie in blocks (`Prune(0.9, pattern=Block(16, 1))`).
         data: a `Data`, or a batch of inputs. The file is compared on rows of the validation split, else of the training split; int8
-            ranges come from 256 rows of the training split. Without it, the file is compared on random inputs.
+            ranges come from 256 rows drawn from the training split. Without it, the file is compared on random inputs.
         tolerance: the largest difference allowed, as a share of an output's largest number (at least 1). By default 1e-4; 2e-2 for
             float16. A file with integer weights must only be better than a constant, and a warning tells a low agreement.
 
@@ -81,10 +81,11 @@ def exported(
     if sparse and kind != "litert":
         raise ValueError(f"`sparse`: expected False for the format {kind!r}. Received: {sparse!r}. Only LiteRT stores kernels sparse.")
     inputs = _inputs(model, data)
-    expected = keras.tree.map_structure(_array, in_float32(model, inputs)(inputs, training=False))
+    computing = model if kind == "keras" else in_float32(model, inputs)  # a .keras file computes as the model does
+    expected = keras.tree.map_structure(_array, computing(inputs, training=False))
     with atomic_folder(target) if kind == "saved_model" else atomic(target) as temporary:
         if kind == "litert":
-            rows = data.example(RANGE_ROWS) if isinstance(data, Data) else data
+            rows = data.sample(RANGE_ROWS) if isinstance(data, Data) else data
             if quantize == "int8" and rows is None:
                 raise ValueError("`data`: expected a Data or a batch of inputs for quantize='int8', to find ranges with. Received: None.")
             save_litert(to_litert(model, quantize=quantize, representative=rows, example=inputs, sparse=sparse), temporary)

@@ -70,6 +70,11 @@ def in_float32(model: Any, example: Any = None) -> Any:
     for layer in twin._flatten_layers():
         if layer.compute_dtype in others:
             layer.dtype_policy = "float32"
+        for variable in [*layer._trainable_variables, *layer._non_trainable_variables]:
+            if keras.backend.standardize_dtype(variable.dtype) in others:
+                # A layer that was built keeps its variables, and Keras casts none to a wider type than its own.
+                variable._value = tf.Variable(tf.cast(variable._value, "float32"), trainable=variable.trainable, name=variable.name)
+                variable._dtype = "float32"
     return twin
 
 
@@ -104,8 +109,8 @@ def restore_outputs(named: dict[str, Any]) -> Any:
     """The reverse of `named_outputs`: an array for a single output, a list for `output_0` and so on, else a dict."""
     if len(named) == 1:
         return next(iter(named.values()))
-    if all(re.fullmatch(r"output_\d+", name) for name in named):
-        return [named[name] for name in sorted(named, key=lambda name: int(name.removeprefix("output_")))]
+    if set(named) == {f"output_{place}" for place in range(len(named))}:
+        return [named[f"output_{place}"] for place in range(len(named))]
     return dict(named)
 
 

@@ -11,7 +11,7 @@ from kdfuse.graph.channels import Channels, Trail, rows
 from kdfuse.graph.families import families
 from kdfuse.graph.follow import follow
 from kdfuse.graph.rebuild import rebuild
-from kdfuse.graph.uses import Use
+from kdfuse.graph.uses import Use, is_elementwise
 
 layers = keras.layers
 MOVES = (weightless.flatten, weightless.reshape, weightless.permute, weightless.repeat, weightless.expand, weightless.squeeze,
@@ -138,7 +138,7 @@ def _value(use: Use, made: Trail) -> np.ndarray | None:
 
 def _by_kernel(use: Use) -> np.ndarray | None:
     layer, trail = use.layer, use.trail(use.first)
-    if trail is None or getattr(layer, "groups", 1) > 1:
+    if trail is None or getattr(layer, "groups", 1) > 1 or not is_elementwise(layer.activation):
         return None
     known = _of(trail)
     kernel = keras.ops.convert_to_numpy(layer._kernel).astype("float64")

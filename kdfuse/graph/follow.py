@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from kdfuse.graph import sequences, weighted, weightless
-from kdfuse.graph.channels import Channels, Count, NotFollowed, Trail
+from kdfuse.graph.channels import Channels, Count, Member, NotFollowed, Trail
 from kdfuse.graph.families import settle
 from kdfuse.graph.nodes import graph_of, nodes_of
 from kdfuse.graph.uses import Rule, Use
@@ -46,13 +46,13 @@ def follow(model: keras.Model, protect: Sequence[str] = (), visit: Visit | None 
     for trail in _through(channels, model, given, ""):
         if trail is not None:
             channels.protect(trail.ids, "an output of the model", first=True)
-    paths = {member.path: member for member in channels.members.values() if member.made}
+    paths = {member.path: member for member in channels.members.values() if member.made or _passes(member)}
     for name in protect:
         found = [member for path, member in paths.items() if path == name or path.endswith(f"/{name}")]
         if not found:
             raise ValueError(f"`protect`: no layer {name!r} of {model.name!r} makes units. {suggest(name, paths)}")
         for member in found:
-            for slot in member.made:
+            for slot in member.made or ("in",):
                 channels.protect(member.slots[slot], "named in `protect`")
     settle(channels)
     return channels
@@ -144,6 +144,11 @@ def _closed(channels: Channels, tensor: Any, reason: str) -> Trail | None:
     ids = channels.new(shape[-1])
     channels.protect(ids, reason)
     return Trail(len(shape) - 1, ids)
+
+
+def _passes(member: Member) -> bool:
+    """Whether a layer has a filter of its own for each channel that passes it: a depthwise convolution."""
+    return type(member.layer).__name__.endswith(("Conv1D", "Conv2D", "Conv3D")) and "in" in member.slots
 
 
 def describe(channels: Channels) -> list[dict[str, Any]]:

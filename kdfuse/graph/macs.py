@@ -84,9 +84,10 @@ def _from_graph(model: keras.Model) -> int | None:
         plain = isinstance(layer, keras.Layer) and not isinstance(layer, layers.Lambda | layers.RNN | keras.Model)
         if not plain or layer._layers or type(layer).__module__.split(".")[0] != "keras":
             return None
-        given, made = (keras.tree.map_structure(_of_one, part) for part in (node.arguments.args, node.outputs))
+        parts = (node.arguments.args, node.arguments.kwargs, node.outputs)
+        given, named, made = (keras.tree.map_structure(_of_one, part) for part in parts)
         try:
-            total += _tree(Call(layer, given, {}, made[0] if len(made) == 1 else made), [])
+            total += _tree(Call(layer, given, named, made[0] if len(made) == 1 else made), [])
         except _Unknown:
             return None
     return total
@@ -103,7 +104,7 @@ def _tree(call: Call, calls: list[Call]) -> int:
     layer = call.layer
     if isinstance(layer, layers.TimeDistributed):
         # However many steps were traced, each costs the same.
-        return _shape(call.args[0])[1] * _tree(inside[-1], calls) if inside else 0
+        return _shape(_first(call))[1] * _tree(inside[-1], calls) if inside else 0
     if isinstance(layer, layers.RNN):
         return _recurrent(layer, call)
     if isinstance(layer, layers.Dense | layers.EinsumDense) or hasattr(layer, "kernel_size"):
@@ -112,7 +113,7 @@ def _tree(call: Call, calls: list[Call]) -> int:
 
 
 def _weighted(layer: Any, call: Call) -> int:
-    given, made = _shape(call.args[0]), _shape(call.outputs)
+    given, made = _shape(_first(call)), _shape(call.outputs)
     if isinstance(layer, layers.Dense):
         return math.prod(given) * layer.units
     if isinstance(layer, layers.EinsumDense):
@@ -129,7 +130,7 @@ def _weighted(layer: Any, call: Call) -> int:
 
 
 def _recurrent(layer: Any, call: Call) -> int:
-    given = _shape(call.args[0])
+    given = _shape(_first(call))
     if isinstance(layer, layers.ConvLSTM1D | layers.ConvLSTM2D | layers.ConvLSTM3D):
         made = _shape(keras.tree.flatten(call.outputs)[0])
         space = made[2:] if layer.return_sequences else made[1:]
@@ -203,6 +204,11 @@ def _einsum(equation: str, shapes: list[tuple[int, ...]]) -> int:
 
 def _argument(call: Call, position: int, name: str) -> tuple[int, ...]:
     return _shape(call.args[position] if len(call.args) > position else call.kwargs[name])
+
+
+def _first(call: Call) -> Any:
+    """The first tensor that a layer was called with, by place or by name."""
+    return keras.tree.flatten((call.args, call.kwargs))[0]
 
 
 def _shape(tensor: Any) -> tuple[int, ...]:

@@ -19,7 +19,7 @@ from kdfuse.graph.copy import (
     is_sequential,
 )
 from kdfuse.graph.nodes import graph_of
-from kdfuse.graph.remake import remake
+from kdfuse.graph.remake import remake, without_arrays
 
 Stays = Callable[[Ids], np.ndarray]
 
@@ -152,13 +152,18 @@ class _Rebuilding:
         return first if not others else lambda *args, **kwargs: functools.reduce(lambda x, one: one(x), others, first(*args, **kwargs))
 
     def resized(self, layer: Any) -> Any:
-        member, is_layer = self.channels.members.get(id(layer)), isinstance(layer, keras.Layer)
-        if member is None or member.resize is None:
-            return remake(layer) if is_layer else _copy_operation(layer)
-        config = layer.get_config()
-        member.resize(config, self.count(member))
-        if not is_layer:
+        member = self.channels.members.get(id(layer))
+        if not isinstance(layer, keras.Layer):
+            if member is None or member.resize is None:
+                return _copy_operation(layer)
+            config = layer.get_config()
+            member.resize(config, self.count(member))
             return type(layer).from_config(config)
+        if member is None or _is_container(layer):
+            return remake(layer)
+        config = without_arrays(layer.get_config())
+        if member.resize is not None:
+            member.resize(config, self.count(member))
         with _config(layer, config):
             return remake(layer)
 

@@ -44,6 +44,32 @@ def remake(layer: keras.Layer) -> keras.Layer:
     return twin
 
 
+def without_arrays(config: dict[str, Any]) -> dict[str, Any]:
+    """The config of a layer with random initializers in place of those that hold an array, which fits one size alone.
+
+    For a layer whose weights are assigned afterwards. A kernel or an embedding is then drawn as Keras draws it by default.
+    """
+    return {name: _drawn(name) if _holds_array(value) else _inside(value) for name, value in config.items()}
+
+
+def _inside(value: Any) -> Any:
+    if isinstance(value, dict):
+        return without_arrays(value)
+    return [_inside(one) for one in value] if isinstance(value, list) else value
+
+
+def _holds_array(value: Any) -> bool:
+    if not isinstance(value, dict) or value.get("class_name") != "Constant" or not isinstance(value.get("config"), dict):
+        return False
+    return not isinstance(value["config"].get("value"), int | float | bool | type(None))
+
+
+def _drawn(name: str) -> str:
+    if "embeddings" in name:
+        return "uniform"
+    return "glorot_uniform" if "kernel" in name else "ones" if "gamma" in name or "variance" in name else "zeros"
+
+
 def _config_and_objects(layer: keras.Layer) -> tuple[dict[str, Any], dict[str, Any]]:
     objects: dict[str, Any] = {}
     functions: list[types.FunctionType] = []

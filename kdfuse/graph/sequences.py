@@ -81,6 +81,9 @@ def attention(use: Use) -> list[Trail | None]:
     weight(member, layer._output_dense.bias, axis0=("out", "out", made))
     member.readers["heads"] = (layer._output_dense, -2)
     trails: list[Trail | None] = [Trail(len(use.outputs[0].shape) - 1, made)]
+    mask = use.kwargs.get("attention_mask")
+    if mask is not None and len(mask.shape) >= 4 and mask.shape[1] != 1:
+        use.channels.protect(heads, f"{use.text} has a mask for each head")
     if len(use.outputs) > 1:  # the scores of each head
         use.channels.protect(heads, f"the scores of {use.text} are read")
         trails += [Trail(1, heads)] * (len(use.outputs) - 1)

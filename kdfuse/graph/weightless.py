@@ -22,6 +22,12 @@ def same(use: Use) -> list[Trail | None]:
     return [trail]
 
 
+def clip(use: Use) -> list[Trail | None]:
+    """Clipping between two numbers; bounds for each channel are not followed."""
+    need(np.size(use.layer.x_min) == np.size(use.layer.x_max) == 1, "it clips each channel between bounds of its own")
+    return same(use)
+
+
 def spatial(use: Use) -> list[Trail | None]:
     """Pooling, padding, cropping and upsampling of the axes between batch and channels."""
     trail = use.trail(use.first)
@@ -272,12 +278,13 @@ OPERATIONS: dict[str, Rule] = {
     **dict.fromkeys(
         ("Relu", "Relu6", "Sigmoid", "HardSigmoid", "Silu", "HardSilu", "Gelu", "Elu", "Selu", "Celu", "LeakyRelu", "Softplus", "Softsign",
          "Tanh", "HardTanh", "LogSigmoid", "Mish", "Exp", "Expm1", "Log", "Log1p", "Sqrt", "Rsqrt", "Square", "Absolute", "Abs", "Negative",
-         "Sin", "Cos", "Erf", "Cast", "Clip", "Reciprocal", "Sign", "StopGradient", "Identity", "Pad"), same),
+         "Sin", "Cos", "Erf", "Cast", "Reciprocal", "Sign", "StopGradient", "Identity", "Pad"), same),
     **dict.fromkeys(
         ("Add", "Subtract", "Multiply", "Divide", "TrueDivide", "Maximum", "Minimum", "Power", "Where", "Equal", "NotEqual", "Greater",
          "GreaterEqual", "Less", "LessEqual"), merge),
     **dict.fromkeys(("Mean", "Sum", "Max", "Min", "Var", "Std", "Prod", "Amax", "Amin", "Logsumexp"), reduce),
     **dict.fromkeys(("Softmax", "LogSoftmax"), softmax),
+    "Clip": clip,
     "Concatenate": concatenate,
     "Reshape": reshape,
     "Transpose": permute,

@@ -55,38 +55,6 @@ def test_names_paths_and_patterns() -> None:
         way.named(["conv9"], known, "skip")
 
 
-def test_sparse_kernels_are_found() -> None:
-    model = net()
-    kernel, bias, other, _ = model.weights
-    kernel.assign(np.where(np.arange(512).reshape(64, 8) % 4 == 0, 0.0, kernel))
-    ((found, mask),) = way.zeros_of(model.weights)
-    assert found is kernel and mask.mean() == 0.75 and bias.numpy().sum() == 0
-    other.assign(np.zeros(other.shape))
-    assert len(way.zeros_of(model.weights)) == 1, "a kernel of zeros alone was begun so"
-
-
-def test_biases_of_attention_are_no_kernels() -> None:
-    given = keras.Input((5, 8))
-    model = keras.Model(given, L.PReLU()(L.GRU(3, return_sequences=True)(L.MultiHeadAttention(2, 4)(given, given))))
-    assert [weight.path.rpartition("/")[2] for weight in model.weights if way.is_kernel(weight)] == ["kernel"] * 5 + ["recurrent_kernel"]
-
-
-def test_constraints_hold_and_are_given_back() -> None:
-    model = net()
-    kernel, _, other, _ = model.weights
-    own = keras.constraints.NonNeg()
-    kernel.constraint = own
-    mask, value = np.arange(512).reshape(64, 8) % 2 == 0, other.numpy()
-    with way.constrained([(kernel, way.Masked(mask, own)), (other, way.Fixed(value))]):
-        model.compile(optimizer="adam", loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-        kernel.assign(kernel.constraint(kernel))
-        trained = kernel.numpy()
-        Train(epochs=1, checkpoint=0).fit(model, DATA)
-    now = kernel.numpy()
-    assert not np.array_equal(now, trained) and np.all(now[~mask] == 0) and now.min() >= 0 and np.array_equal(other.numpy(), value)
-    assert kernel.constraint is own and other.constraint is None
-
-
 def test_variables_know_their_layers_and_files_their_run() -> None:
     model = net()
     bridge = to_tf_keras(model)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from kdfuse.compress.bridged import is_kernel
 from kdfuse.compress.cluster import Cluster
+from kdfuse.compress.held import is_kernel
 from kdfuse.data import Data
 from kdfuse.distill.distill import Distill
 from kdfuse.graph.fingerprint import fingerprint

@@ -93,3 +93,15 @@ def test_refused_before_any_training(case, data, monkeypatch):
     settings, build, error, message = REFUSED[case]
     with pytest.raises(error, match=message):
         ShrinkDepth(**settings)(build(), data)
+
+
+def test_a_block_inside_one_that_went_does_not_count(data):
+    i = keras.Input((64,))
+    inner_in = layers.Dense(64, "relu", name="one")(i)
+    inner = layers.Add(name="inner")([inner_in, layers.Dense(64, "relu", name="two")(inner_in)])
+    outer = layers.Add(name="outer")([i, inner])
+    last = layers.Add(name="third")([outer, layers.Dense(64, name="three")(outer)])
+    made, report = ShrinkDepth(2, training=None)(keras.Model(i, layers.Dense(10)(last)), data)
+    gone = [set(row["layers"].split(", ")) for row in report.tables["depth"]]
+    assert len(gone) == 2 and not gone[1] <= gone[0]
+    assert not {layer.name for layer in made.layers} & gone[1]

@@ -137,3 +137,23 @@ def test_layers_that_the_file_has_in_another_form_are_named(data):
     small, report = Quantize(samples=16)(model, data)
     assert any(note.startswith("The Keras model keeps the float weights of") for note in report.notes)
     np.testing.assert_array_equal(small.get_layer("memory").weights[0], model.get_layer("memory").weights[0])
+
+
+def test_rows_in_the_order_of_their_classes_are_calibrated_on_as_shuffled_ones():
+    rng = np.random.default_rng(0)
+    y = np.repeat(np.arange(4), 200)
+    x = (rng.normal(size=(800, 4)) * 0.1 + 20.0 ** y[:, None] / 100 * np.eye(4)[y]).astype("float32")
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(8, "relu"), layers.Dense(4)])
+    order = rng.permutation(800)
+    made = [Quantize("int8")(model, Data((x[rows], y[rows]), test=(x, y)))[1] for rows in (np.arange(800), order)]
+    assert made[0].tables.keys() == made[1].tables.keys()
+    assert abs(made[0]["tflite/agreement"] - made[1]["tflite/agreement"]) < 0.02
+
+
+def test_numbers_beyond_float16_stay():
+    model = keras.Sequential([keras.Input((4,)), layers.BatchNormalization(name="norm"), layers.Dense(3)])
+    model.layers[0].moving_variance.assign([1e6, 1.0, 2e5, 3.0])
+    x = np.random.default_rng(0).normal(size=(40, 4)).astype("float32") * 1000
+    made, report = Quantize("float16")(model, Data((x, np.arange(40) % 3), validation=0.2))
+    assert np.isfinite(made.layers[0].moving_variance.numpy()).all()
+    assert any("beyond the numbers of float16" in note and "moving_variance" in note for note in report.notes)

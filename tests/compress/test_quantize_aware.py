@@ -14,6 +14,7 @@ from kdfuse.data import Data
 from kdfuse.distill.distill import Distill
 from kdfuse.export.lite_file import read_file
 from kdfuse.export.lite_model import LiteModel
+from kdfuse.export.litert import to_litert
 from kdfuse.graph.fingerprint import fingerprint
 from kdfuse.models.mlp import mlp as mlp_model
 from kdfuse.settings import flatten, replace
@@ -267,3 +268,28 @@ def test_a_dense_kernel_before_batch_norm_is_int8(values: int | None, data: Data
     assert report["quantization/difference"] < 0.05 and lite_accuracy(report, data) >= report["test/accuracy"] - 0.03
     for path, kernel in kernels(made).items():
         assert len(np.unique(kernel)) <= (values or 255), path
+
+
+@pytest.mark.parametrize("shape", [(4, 16), (2, 2, 16)])
+def test_a_dense_layer_over_places_is_int8_in_the_file(shape: tuple[int, ...]) -> None:
+    given = keras.Input(shape)
+    x = L.Dense(16, name="down")(L.Dense(32, activation="relu", name="up")(given))
+    x = L.Flatten()(L.Add()([given, x]))
+    model = keras.Model(given, L.Dense(10, name="head")(x))
+    data = Data(train=(X[:128].reshape(-1, *shape), Y[:128]), validation=0.2)
+    _, report = QuantizeAware(FAST)(model, data)
+    operations = read_file(report.files["tflite"].read_bytes()).operations
+    dense = [one for one in operations if one.name == "FULLY_CONNECTED"]
+    assert len(dense) == 3 and all(tensor.dtype in ("int8", "int32") for one in dense for tensor in (*one.inputs, *one.outputs))
+    assert {row["type"] for row in report.tables["quantization"]} == {"int8"}
+    assert report["size/integer_share"] == 1.0 and report["quantization/difference"] < 0.05
+
+
+def test_what_the_file_has_in_float_is_told(data: Data, convnet: keras.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The converter is asked for a float file, which nobody can cause from outside."""
+    from kdfuse.compress import quantize_aware as module
+
+    monkeypatch.setattr(module, "to_litert", lambda model, **settings: to_litert(model))
+    _, report = QuantizeAware(FAST)(convnet, data)
+    assert {row["type"] for row in report.tables["quantization"]} == {"float, trained as int8"}
+    assert any(note.startswith("Trained as int8, but the file has them in float: conv, inner") for note in report.notes)

@@ -223,3 +223,46 @@ def test_taylor_needs_labels(trained):
     with pytest.raises(ValueError, match="needs labels"):
         Shrink(criterion="taylor", training=Distill(trained, label_weight=0, training=FAST))(trained, data)
     assert units(Shrink(training=Distill(trained, label_weight=0, training=FAST)).apply(trained, data).model)[0] == 4
+
+
+@pytest.mark.parametrize("kind", ["embedding", "norm"])
+def test_initializers_that_hold_an_array(kind):
+    values = np.random.default_rng(0).normal(size=(20, 8)).astype("float32")
+    constant = keras.initializers.Constant
+    i = keras.Input((5,), dtype="int32")
+    x = layers.Embedding(20, 8, embeddings_initializer=constant(values) if kind == "embedding" else "uniform")(i)
+    x = layers.BatchNormalization(gamma_initializer=constant(values[0]) if kind == "norm" else "ones")(x)
+    model = keras.Model(i, layers.Dense(3)(layers.Dense(6, "relu")(layers.GlobalAveragePooling1D()(x))))
+    tokens = np.random.default_rng(1).integers(0, 20, (60, 5)).astype("int32")
+    data = Data(train=(tokens, np.arange(60) % 3), validation=0.2)
+    result = Shrink(0.5, training=FAST, control=True).apply(model, data)
+    assert result.model.layers[1].embeddings.shape == (20, 4)
+    assert all(np.isfinite(weight).all() for weight in result.baselines["control"].get_weights())
+
+
+def test_grouped_convolutions_down_to_one_channel_a_group(data):
+    i = keras.Input((8, 8, 1))
+    x = layers.Conv2D(8, 3, groups=4, name="g")(layers.Conv2D(8, 3, name="first")(i))
+    model = keras.Model(i, layers.Dense(10)(layers.GlobalAveragePooling2D()(x)))
+    small, report = Shrink(0.5, training=FAST)(model, data)
+    rows = {row["layer"]: row for row in report.tables["shrink"]}
+    assert rows["g"]["kept"] == small.get_layer("g").filters == 4 and rows["first"]["kept"] == 4
+    _, stepped = Shrink(0.3, protect=["g"], steps=2, training=None)(model, data)
+    assert {row["layer"]: row["kept"] for row in stepped.tables["shrink"]}["g"] == 8
+
+
+def test_arguments_by_name_are_measured(data):
+    i = keras.Input((8, 8, 1))
+    x = layers.Dense(6, "relu")(inputs=layers.Flatten()(inputs=layers.Conv2D(4, 3)(inputs=i)))
+    small, _ = Shrink(0.5, training=None, reconstruct=True)(keras.Model(i, layers.Dense(10)(inputs=x)), data)
+    assert count_macs(small) == 36 * 9 * 2 + 72 * 3 + 30
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float16"])
+def test_reconstruct_in_other_precisions_and_inside_wrappers(policy, data):
+    i = keras.Input((8, 8, 1))
+    x = layers.TimeDistributed(layers.Dense(6, "relu", dtype=policy), dtype=policy)(layers.Conv2D(4, 3, dtype=policy)(i))
+    x = layers.Dense(8, "relu", dtype=policy)(layers.Flatten(dtype=policy)(x))
+    model = keras.Model(i, layers.Dense(10, dtype="float32")(x))
+    small, _ = Shrink(0.5, training=None, reconstruct=True)(model, data)
+    assert np.isfinite(np.asarray(small(data.test.x[:8]))).all() and small.layers[1].filters == 2

@@ -63,7 +63,7 @@ def test_ranges_come_from_the_training_rows(model, data, tmp_path, monkeypatch):
 
     monkeypatch.setattr(export_file, "to_litert", spy)
     export_model(model, tmp_path / "m.tflite", quantize="int8", data=data)
-    np.testing.assert_array_equal(seen["representative"], data.example(256))
+    np.testing.assert_array_equal(seen["representative"], data.sample(256))
     export_model(model, tmp_path / "m.tflite", quantize="int8", data=data.example(9))
     np.testing.assert_array_equal(seen["representative"], data.example(9))
 
@@ -132,3 +132,16 @@ def test_wrong_calls_leave_nothing(model, tmp_path, name, options, problem):
 def test_what_is_no_model(tmp_path):
     with pytest.raises(TypeError, match="`model`: expected a keras.Model"):
         export_model("model", tmp_path / "m.tflite")
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float16", "float64"])
+@pytest.mark.parametrize("name", ["m.tflite", "m.keras", "m"])
+def test_other_precisions(policy, name, tmp_path):
+    keras.utils.set_random_seed(0)
+    given = keras.Input((8, 8, 3))
+    x = layers.GlobalAveragePooling2D(dtype=policy)(layers.Conv2D(8, 3, activation="relu", dtype=policy)(given))
+    model = keras.Model(given, layers.Dense(3, dtype="float32")(layers.Dense(5, dtype=policy)(x)))
+    x = np.random.default_rng(0).normal(size=(16, 8, 8, 3)).astype("float32")
+    path = export_model(model, tmp_path / name, data=x)
+    np.testing.assert_allclose(load(path)(x), model(x), atol=0 if name == "m.keras" else 2e-2)
+    assert {weight.dtype for weight in model.layers[1].weights} == {"float32" if "mixed" in policy else policy}

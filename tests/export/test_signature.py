@@ -78,3 +78,9 @@ def test_mixed_precision_becomes_a_copy_in_float32():
     np.testing.assert_allclose(twin(x), model(x), atol=5e-3)
     plain = two_inputs(list)
     assert in_float32(plain) is plain
+
+
+def test_a_dict_whose_keys_look_like_places_stays_a_dict():
+    named = {"output_0": 1, "output_2": 2, "output_10": 3}
+    assert restore_outputs(named) == named
+    assert restore_outputs({"output_1": 2, "output_0": 1}) == [1, 2]

@@ -112,3 +112,16 @@ def test_protected_groups_and_recurrent_readers_stay():
     assert kept(model, x, "a") == [6]
     model.get_layer("a").bias.assign(np.zeros(6))
     assert kept(model, x, "a") == [3]
+
+
+def test_a_softmax_between_has_no_constant_units():
+    i = keras.Input((6,))
+    gate = layers.Dense(4, activation="softmax", name="gate")(i)
+    model = keras.Model(i, layers.Dense(2)(layers.Dense(5, activation="tanh", name="h")(gate)))
+    for weight in model.weights:
+        weight.assign(RNG.normal(size=weight.shape))
+    for name, index in (("gate", np.s_[:, 0]), ("h", np.s_[1:, 2])):
+        kernel = model.get_layer(name).kernel.numpy()
+        kernel[index] = 0
+        model.get_layer(name).kernel.assign(kernel)
+    assert kept(model, RNG.normal(size=(7, 6)).astype("float32"), "gate", "h") == [4, 5]

@@ -73,3 +73,15 @@ def test_a_visitor_sees_each_step():
     i = keras.Input((4,))
     follow(keras.Model(i, layers.Dense(2, name="b")(layers.Dense(6, name="a")(i))), visit=visit)
     assert seen == [("a", [6]), ("b", [2])]
+
+
+def test_a_mask_for_each_head_and_bounds_for_each_channel_are_not_followed():
+    i, mask = keras.Input((5, 8)), keras.Input((2, 5, 5), dtype="bool")
+    x = layers.Dense(8, name="d")(i)
+    model = keras.Model([i, mask], layers.Dense(2)(layers.MultiHeadAttention(2, 4, name="a")(x, x, attention_mask=mask)))
+    told = {(row["layer"], row["kind"]): row["protected"] for row in describe(follow(model))}
+    assert any("a mask for each head" in why for (layer, _), why in told.items() if layer == "a")
+    i = keras.Input((6,))
+    bounds = np.arange(4, dtype="float32")
+    clipped = keras.Model(i, layers.Dense(2)(keras.ops.clip(layers.Dense(4, name="d")(i), -bounds, bounds)))
+    assert "bounds of its own" in {row["layer"]: row["protected"] for row in describe(follow(clipped))}["d"]

@@ -135,3 +135,10 @@ def test_shapes_of_the_graph_give_what_a_trace_gives(name, monkeypatch):
         assert count_macs(model) == expected
     monkeypatch.setattr(macs, "_from_graph", lambda model: None)
     assert count_macs(model) == expected
+
+
+def test_arguments_by_name():
+    i = keras.Input((6, 6, 2))
+    x = layers.Dense(4)(inputs=layers.Flatten()(inputs=layers.Conv2D(3, 3)(inputs=i)))
+    model = keras.Model(i, x)
+    assert count_macs(model) == 16 * 9 * 2 * 3 + 48 * 4
