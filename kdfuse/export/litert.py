@@ -160,7 +160,7 @@ def _rows(representative: Any) -> Iterator[Any]:
 
 def _open_batch(error: Exception) -> bool:
     """Whether a fixed batch size may help: recurrent layers keep lists of tensors whose shape must be known."""
-    text = str(error)
+    text = str(error.__cause__ or error)
     return any(word in text for word in ("TensorList", "tensor list", "element_shape", "requires to be static", "dynamic shape"))
 
 
@@ -178,19 +178,13 @@ def _explain(model: Any, error: Exception) -> Exception:
     name = getattr(model, "name", type(model).__name__)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     reason = _without_places(" ".join(lines))[:300]
-    if "ConverterError" in type(error).__name__:
-        missing = "Flex" in text or "SELECT_TF_OPS" in text or "neither a custom op nor a flex op" in text
-        way = (
-            "Replace that operation, give `select_tf_ops=True` (the file then needs LiteRT's Flex delegate), or write a "
-            "SavedModel or .keras file."
-            if missing
-            else "Write a SavedModel or .keras file, or build the model of other operations."
-        )
-        raised = ValueError(f"`model`: {name!r} cannot be converted to LiteRT: {reason}. {way}")
-    else:
-        raised = ValueError(
-            f"`model`: {name!r} cannot be traced: {type(error).__name__}: {reason}. Build it with the functional API of Keras operations "
-            "alone, without Python branches on tensors, or write a .keras file."
-        )
+    missing = "Flex" in text or "SELECT_TF_OPS" in text or "neither a custom op nor a flex op" in text
+    way = (
+        "Replace that operation, give `select_tf_ops=True` (the file then needs LiteRT's Flex delegate), or write a "
+        "SavedModel or .keras file."
+        if missing
+        else "Write a SavedModel or .keras file, or build the model of other operations."
+    )
+    raised = ValueError(f"`model`: {name!r} cannot be converted to LiteRT: {reason}. {way}")
     raised.__cause__ = error
     return raised

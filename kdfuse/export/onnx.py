@@ -66,7 +66,7 @@ class OnnxModel:
     Raises:
         ImportError: the extra `onnx` is not installed.
         FileNotFoundError: there is no such file.
-        ValueError: it is empty or damaged.
+        ValueError: it is empty or damaged, or onnxruntime lacks one of its operations.
     """
 
     def __init__(self, path: str | os.PathLike[str], threads: int = 1) -> None:
@@ -80,8 +80,8 @@ class OnnxModel:
             self._session = runtime.InferenceSession(file.read_bytes(), options, providers=["CPUExecutionProvider"])
         except Exception as error:
             raise ValueError(
-                f"`path`: {file} is no ONNX model or is damaged ({type(error).__name__}: {' '.join(str(error).split())[:200]}). "
-                "Copy it again from its source, or write it again."
+                f"`path`: {file} is no ONNX model, is damaged, or has an operation that onnxruntime lacks ({type(error).__name__}: "
+                f"{' '.join(str(error).split())[:200]}). Copy it again from its source, or write another format."
             ) from error
         self._types = {one.name: _dtype(one.type) for one in self._session.get_inputs()}
         self.inputs = list(self._types)

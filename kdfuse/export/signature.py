@@ -39,7 +39,8 @@ def trace(model: Any, example: Any = None, batch_size: int | None = None) -> Tra
         batch_size: the rows of a batch; None for any number, unless the model fixes it.
 
     Raises:
-        ValueError: the model does not say what it takes and there is no example, or the example does not fit.
+        ValueError: the model does not say what it takes and there is no example, the example does not fit, or Python in the model
+            asks for the value of a tensor.
     """
     structure = input_structure(model, example)
     flat = keras.tree.flatten(structure)
@@ -53,7 +54,15 @@ def trace(model: Any, example: Any = None, batch_size: int | None = None) -> Tra
         return {name: tf.identity(value) for name, value in found.items()}
 
     function = tf.function(serve, input_signature=specs, autograph=False)
-    concrete = function.get_concrete_function()
+    try:
+        concrete = function.get_concrete_function()
+    except Exception as error:
+        reason = " ".join(re.sub(r"\x1b\[\d+m", "", str(error)).split())[:300]  # Keras writes in bold
+        raise ValueError(
+            f"`model`: {getattr(model, 'name', type(model).__name__)!r} cannot be traced: {type(error).__name__}: {reason}. "
+            "Build it with the functional API of Keras operations alone, with sizes that are known and without Python branches on "
+            "tensors, or write a .keras file."
+        ) from error
     module = tf.Module()
     # Not the model itself: its own functions would be traced and written as well.
     module.held = list(concrete.graph.variables)

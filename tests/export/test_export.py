@@ -145,3 +145,14 @@ def test_other_precisions(policy, name, tmp_path):
     path = export_model(model, tmp_path / name, data=x)
     np.testing.assert_allclose(load(path)(x), model(x), atol=0 if name == "m.keras" else 2e-2)
     assert {weight.dtype for weight in model.layers[1].weights} == {"float32" if "mixed" in policy else policy}
+
+
+@pytest.mark.parametrize("name", ["folder", "m.onnx", "m.tflite"])
+def test_a_model_that_cannot_be_traced_is_told_so_in_every_format(name, tmp_path):
+    inputs = keras.Input((None, None, 3))
+    model = keras.Model(inputs, keras.layers.UpSampling2D(2, interpolation="bilinear")(inputs), name="open")  # Keras asks for its size
+    with pytest.raises(
+        ValueError, match=r"`model`: 'open' cannot be traced: \w+: Exception encountered .*sizes that are known.*\.keras file"
+    ):
+        export_model(model, tmp_path / name, data=np.zeros((2, 6, 6, 3), "float32"))
+    assert not list(tmp_path.iterdir())

@@ -60,7 +60,7 @@ def test_what_cannot_be_written_or_read(tmp_path):
         OnnxModel(tmp_path / "m.onnx")
     path = save_onnx(model, tmp_path / "m.onnx")
     path.write_bytes(path.read_bytes()[:60])
-    with pytest.raises(ValueError, match="is no ONNX model or is damaged"):
+    with pytest.raises(ValueError, match="is no ONNX model, is damaged, or has an operation that onnxruntime lacks"):
         OnnxModel(path)
     with pytest.raises(ValueError, match="`inputs`: the ONNX model cannot run on them"):
         OnnxModel(save_onnx(model, path))(np.zeros((2, 7), "float32"))
