@@ -1,7 +1,7 @@
 """Arrays, and nested dicts and tuples of them: conversion to NumPy, checks, fingerprint."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,11 @@ def leaves(structure: Structure, name: str = "") -> Iterator[tuple[str, Any]]:
 def same_structure(one: Structure, other: Structure) -> bool:
     """Whether both have leaves at the same places."""
     return sorted(place for place, _ in leaves(one)) == sorted(place for place, _ in leaves(other))
+
+
+def in_order(structure: Structure, names: Sequence[str]) -> Structure:
+    """What goes by name as a tuple in the order of the names; anything else as it is."""
+    return tuple(structure[name] for name in names) if isinstance(structure, Mapping) else structure
 
 
 def to_arrays(value: Any, where: str, *, text: bool = False) -> Structure:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from kdfuse import labels
-from kdfuse.arrays import Structure, check_rows, leaves, map_leaves, same_structure, to_arrays
+from kdfuse.arrays import Structure, check_rows, in_order, leaves, map_leaves, same_structure, to_arrays
 from kdfuse.settings import choose
 from kdfuse.splits import ArraySplit, Split
 from kdfuse.streams import StreamSplit
@@ -149,10 +149,22 @@ class Data:
         if changes.get("train", self.train) is None:
             raise ValueError("`train`: expected data to train on. Received: None. Leave it out to keep the present one.")
         classes = self.classes
-        made.__dict__.pop("fingerprint", None)
+        for name in ("fingerprint", "_ordered"):
+            made.__dict__.pop(name, None)
         made.__dict__.update(changes, classes=classes, labelled=self.labelled or "train" in changes)
         made._check()
         return made
+
+    def in_order(self, names: Sequence[str]) -> "Data":
+        """A copy whose labels, which go by name, are a tuple in the order of `names`: that of a model's list of outputs."""
+        kept: dict[tuple[str, ...], Data] = self.__dict__.setdefault("_ordered", {})
+        if tuple(names) not in kept:
+            made = copy.copy(self)
+            splits = {name: split.in_order(names) for name, split in self._splits().items()}
+            known = {"classes": in_order(self.classes, names)} if "classes" in self.__dict__ or self.indexable else {}
+            made.__dict__.update(splits, task=in_order(self.task, names), fingerprint=self.fingerprint, **known)
+            kept[tuple(names)] = made
+        return kept[tuple(names)]
 
     def example(self, rows: int = 2) -> Structure:
         """The inputs of the first `rows` training rows in NumPy."""
@@ -192,6 +204,12 @@ class Data:
             if not same_structure(rows.y, self.task):
                 expected, received = _places(self.task, "y"), _places(rows.y, "y")
                 raise ValueError(f"`{name}` y: expected the outputs {expected}. Received: {received}. Give every split the same outputs.")
+            if isinstance(rows.sample_weight, dict | tuple) and not same_structure(rows.sample_weight, self.task):
+                expected, received = _places(self.task, "sample_weight"), _places(rows.sample_weight, "sample_weight")
+                raise ValueError(
+                    f"`{name}` sample_weight: expected one array for all outputs, or {expected}. Received: {received}. "
+                    "Give ones for an output whose rows all count alike."
+                )
         if not self.indexable and self.class_names is None and "classes" not in self.__dict__ and self._sparse():
             return  # To count the classes would read the whole stream: `classes` does so when it is asked for.
         for name, split in self._splits().items():

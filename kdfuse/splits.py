@@ -1,7 +1,8 @@
 """Splits: one part of the data (train, validation, test); what all have in common, and rows in arrays."""
 
 import abc
-from collections.abc import Callable, Iterator
+import copy
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -58,6 +59,10 @@ class Split(abc.ABC):
                 break
         x, y, weights = join(taken)
         return _first(x, rows), _first(y, rows), None if weights is None else _first(weights, rows)
+
+    @abc.abstractmethod
+    def in_order(self, names: Sequence[str]) -> "Split":
+        """The same rows, with labels and weights that go by name as tuples in the order of `names`."""
 
     @abc.abstractmethod
     def targets(self) -> Structure:
@@ -121,6 +126,12 @@ class ArraySplit(Split):
     def take(self, rows: np.ndarray) -> "ArraySplit":
         """A split of the given row numbers (repeats allowed), in that order."""
         return ArraySplit(*map_leaves(lambda leaf: leaf[rows], self._parts))
+
+    def in_order(self, names: Sequence[str]) -> "ArraySplit":
+        made = copy.copy(self)
+        made.__dict__.pop("fingerprint", None)
+        made.y, made.sample_weight = arrays.in_order(self.y, names), arrays.in_order(self.sample_weight, names)
+        return made
 
     def steps(self, batch_size: int) -> int:
         """Batches in one epoch; the last may be short."""

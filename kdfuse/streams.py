@@ -1,6 +1,7 @@
 """Streams: a split that is read batch by batch, from tf.data or a PyDataset."""
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -79,6 +80,13 @@ class StreamSplit(Split):
             named = zip(PARTS[: len(element)], element, strict=True)
             yield as_batch(tuple(arrays.to_arrays(value, f"`{self._name}` {part}", text=part == "x") for part, value in named))
 
+    def in_order(self, names: Sequence[str]) -> "StreamSplit":
+        made = copy.copy(self)
+        made.__dict__.pop("_labels", None)
+        made.first = self.first.in_order(names)
+        made.source = mapped(self.source, lambda x, *rest: (x, *(arrays.in_order(part, names) for part in rest)))
+        return made
+
     def targets(self) -> Structure:
         """The labels of one pass. A source that shuffles gives another order to each pass: use `batches` to pair x with y."""
         return self._labels[0]
@@ -109,6 +117,34 @@ class StreamSplit(Split):
                 f"`{self._name}`: expected a batched tf.data.Dataset. Received: elements of shapes {shapes}. "
                 "Add `.batch(32)` to the dataset."
             )
+
+
+def mapped(source: Any, function: Callable[..., tuple[Any, ...]]) -> Any:
+    """A `tf.data.Dataset` or `keras.utils.PyDataset` whose batches are `function(x, y)` or `function(x, y, sample_weight)`.
+
+    `function` gets tensors of a dataset while its graph is traced, and from a PyDataset what that gives.
+    """
+    if hasattr(source, "element_spec"):
+        import tensorflow as tf
+
+        return source.map(function, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    import keras
+
+    class Mapped(keras.utils.PyDataset):
+        @property
+        def num_batches(self) -> Any:
+            return source.num_batches
+
+        def __getitem__(self, index: int) -> tuple[Any, ...]:
+            return function(*source[index])
+
+        def on_epoch_begin(self) -> None:
+            source.on_epoch_begin()
+
+        def on_epoch_end(self) -> None:
+            source.on_epoch_end()
+
+    return Mapped(source.workers, source.use_multiprocessing, source.max_queue_size)
 
 
 def _open_shape(array: np.ndarray, spec: Any) -> tuple[int | None, ...]:

@@ -17,6 +17,7 @@ from kdfuse.graph.fingerprint import leaf
 from kdfuse.keys import forget, named_models, run_key, state_folder
 from kdfuse.measure.lite import is_lite, measure_lite
 from kdfuse.measure.measure import Measured, mean_agreement, measure
+from kdfuse.ordering import ordered
 from kdfuse.report import Report, best, differences, means, paired, without_deltas
 from kdfuse.settings import field_names, flatten, settings
 
@@ -96,6 +97,7 @@ class Technique:
             TypeError, ValueError: a setting, the model or the data do not fit; nothing was trained.
         """
         model = self.given(model, data)
+        data = ordered(model if isinstance(model, tuple) else (model,), data)
         self.check(model, data)
         flat = flatten(self, leaf=leaf)
         key, shelf = run_key(type(self).__name__, flat, model, data), kept()
@@ -164,8 +166,7 @@ class Technique:
         """Measure the models and their baselines, each split once, and say it all in a report."""
         found: dict[str, Measured | Report] = {}
         for row, model in result.models(self.row).items():
-            head = result.heads.get(row, result.heads.get("model", "auto"))
-            found[row] = result.reports.get(row) or measure(model, data, head=head)
+            found[row] = result.reports.get(row) or measure(model, data, head=result.heads.get(row, result.heads.get("model", "auto")))
         place, how = result.chosen, "the last" if result.chosen == -1 else "the one chosen"
         if place is None:
             place, how = best([one.metrics for one in found.values()])
@@ -186,8 +187,9 @@ class Technique:
             figures, notes = measure_lite(result.files["tflite"], result.models(self.row)[chosen], data, head=head, measured=measured)
             report.metrics, report.notes = {**report.metrics, **figures}, report.notes + notes
         beside = {name: measure(other, data, head=result.heads.get(name, "auto")) for name, other in result.baselines.items()}
-        rows: list[dict[str, Any]] = [{"model": name, **other.metrics} for name, other in beside.items()]
+        rows: list[dict[str, Any]] = []
         for name, other in beside.items():
+            rows.append({"model": name, **other.metrics})
             report.metrics.update(differences(paired(name, chosen), measured.metrics, other.metrics))
         teachers = [other for name, other in beside.items() if name.partition(" ")[0] == "teacher"]
         if teachers and isinstance(measured, Measured):
@@ -280,7 +282,7 @@ def evaluate(model: keras.Model, data: Data, *, head: Any = "auto") -> Report:
         The report. Nothing is recorded.
     """
     check_call("evaluate", model, data)
-    begun, measured = time.perf_counter(), measure(model, data, head=head)
+    begun, measured = time.perf_counter(), measure(model, ordered((model,), data), head=head)
     seconds = time.perf_counter() - begun
     return Report("evaluate", metrics=measured.metrics, tables=measured.tables, seconds=seconds, name=model.name)
 
@@ -294,7 +296,5 @@ def check_call(owner: str, model: Any, data: Any) -> None:
         received = f"{type(model).__module__}.{type(model).__name__}"
         raise TypeError(f"`model` of {owner}: expected a keras.Model of Keras 3. Received: {received}.{legacy}")
     if not isinstance(data, Data):
-        raise TypeError(
-            f"`data` of {owner}: expected a kdfuse.Data. Received: {type(data).__name__}. "
-            "Wrap it: kdfuse.Data(train=(x, y), validation=0.1, test=(x_test, y_test))."
-        )
+        mend = "Wrap it: kdfuse.Data(train=(x, y), validation=0.1, test=(x_test, y_test))."
+        raise TypeError(f"`data` of {owner}: expected a kdfuse.Data. Received: {type(data).__name__}. {mend}")

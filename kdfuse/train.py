@@ -3,7 +3,7 @@
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 from weakref import WeakKeyDictionary
 
@@ -14,7 +14,7 @@ from kdfuse import recording, runtime
 from kdfuse.data import Data
 from kdfuse.fitting.augment import augmented, check_augment, check_source
 from kdfuse.fitting.checkpoint import Checkpoints, Shelf
-from kdfuse.fitting.checks import check_fit, class_weights
+from kdfuse.fitting.checks import check_fit
 from kdfuse.fitting.compiled import carry_compile, objective
 from kdfuse.fitting.decay import Decay, DecaySchedule, Plateau, make_decay, needs_steps
 from kdfuse.fitting.execution import rows_measured, steps_together
@@ -26,6 +26,7 @@ from kdfuse.fitting.optimizers import Optimizer, base_rate, check_optimizer, mak
 from kdfuse.fitting.pause import pauses_at
 from kdfuse.fitting.stopping import EarlyStop, PlateauDecay, Stopping
 from kdfuse.fitting.validation import Validation
+from kdfuse.fitting.weighing import weighed
 from kdfuse.graph.copy import copy_model
 from kdfuse.home import home
 from kdfuse.keys import state_folder
@@ -82,7 +83,7 @@ class Train(Technique):
             or list of them for several outputs.
         augment: a Keras layer, or a Sequential of them, that the training inputs go through (`RandomFlip`, `RandomTranslation` ...), with
             other draws in every batch: a function of (seed, epoch, batch). None for none.
-        class_weight: a dict of class to weight, `balanced` (rows / (classes * rows of the class)), or None.
+        class_weight: a dict of class to weight, `balanced` (rows / (classes * rows of the class)), or None; times the weights of rows.
         stopping: `Stopping(...)` for early stopping, or None.
         precision: `mixed_float16`, `mixed_bfloat16`, `float32`, or None for the model's own. The model that comes back
             computes as it did before.
@@ -133,7 +134,7 @@ class Train(Technique):
             raise ValueError(f"`jit`: expected True, False or 'auto'. Received: jit={self.jit!r}.")
         if self.jit is True and self.deterministic:
             raise ValueError("`jit`: XLA has no deterministic mode in Keras. Received: jit=True, deterministic=True. Give one of the two.")
-        if isinstance(self.class_weight, str) and self.class_weight != "balanced":
+        if not isinstance(self.class_weight, Mapping | None) and str(self.class_weight) != "balanced":
             raise ValueError(f"`class_weight`: expected a dict, 'balanced' or None. Received: class_weight={self.class_weight!r}.")
         if self.stopping is not None and not isinstance(self.stopping, Stopping):
             raise TypeError(f"`stopping`: expected kdfuse.Stopping(...) or None. Received: {self.stopping!r}.")
@@ -272,7 +273,7 @@ class Train(Technique):
                 if isinstance(hook, EarlyStop):
                     hook.on_train_end()
             return
-        source = data.train.dataset(self.batch_size, seed=self.seed, start=start, epochs=self.epochs)
+        source = weighed(data.train.dataset(self.batch_size, seed=self.seed, start=start, epochs=self.epochs), self.class_weight, data)
         if self.augment is not None:
             source = augmented(
                 source, data.train, self.augment, self.seed, start * steps if steps is not None and data.train.indexable else None
@@ -283,7 +284,6 @@ class Train(Technique):
             initial_epoch=start,
             steps_per_epoch=steps if data.train.indexable else None,
             shuffle=False,
-            class_weight=class_weights(self.class_weight, data),
             validation_data=held,
             callbacks=hooks,
             verbose=0,

@@ -125,3 +125,8 @@ def test_map_and_leaves_by_place() -> None:
     assert int(doubled["b"][1][0]) == 6
     assert arrays.same_structure(structure, doubled)
     assert not arrays.same_structure(structure, {"a": 1})
+
+
+def test_what_goes_by_name_in_an_order() -> None:
+    assert arrays.in_order({"a": 1, "b": 2}, ["b", "a"]) == (2, 1)
+    assert arrays.in_order(None, ["b", "a"]) is None and arrays.in_order((1, 2), ["b", "a"]) == (1, 2)

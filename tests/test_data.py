@@ -147,3 +147,11 @@ def test_a_sample_is_drawn_from_all_rows() -> None:
     np.testing.assert_array_equal(Data(train=(X[:20], Y[:20])).sample(100), X[:20])
     stream = tf.data.Dataset.from_tensor_slices((X, Y)).batch(32)
     np.testing.assert_array_equal(Data(train=stream).sample(40), X[:40])
+
+
+def test_weights_of_some_outputs_alone_are_refused() -> None:
+    y, ones = {"digit": Y[:40], "ink": X[:40].sum(axis=1)}, np.ones(40)
+    with pytest.raises(ValueError, match=r"`train` sample_weight: expected one array .* Received: sample_weight\['digit'\]. Give ones"):
+        Data((X[:40], y, {"digit": ones}))
+    Data((X[:40], y, {"ink": ones, "digit": ones}))
+    Data((X[:40], y, ones))

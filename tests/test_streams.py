@@ -80,3 +80,21 @@ def test_text() -> None:
 def test_bad_streams(source: tf.data.Dataset, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         StreamSplit(source)
+
+
+@pytest.mark.parametrize("kind", ["tf.data", "PyDataset"])
+def test_labels_by_name_come_in_an_order(kind: str) -> None:
+    labels = {"a": Y, "b": -Y}
+
+    class Named(Batches):
+        def __getitem__(self, index: int) -> tuple:  # type: ignore[type-arg, override]
+            x, y = super().__getitem__(index)
+            return x, {"a": y, "b": -y}
+
+    split = StreamSplit(stream(X, labels).batch(16) if kind == "tf.data" else Named())
+    split.targets()
+    made = split.in_order(["b", "a"])
+    assert made.steps(1) == 4 and split.first.y.keys() == labels.keys()
+    for found in (made.targets(), made.head(50)[1]):
+        np.testing.assert_array_equal(found[0], -Y)
+        np.testing.assert_array_equal(found[1], Y)

@@ -347,6 +347,7 @@ def test_kill_9_at_a_random_step_loses_nothing(tmp_path):
         (lambda: Train(precision="float8"), ValueError, "`precision`"),
         (lambda: Train(jit="yes"), ValueError, "`jit`"),
         (lambda: Train(class_weight="even"), ValueError, "`class_weight`"),
+        (lambda: Train(class_weight=[1.0, 5.0]), ValueError, "`class_weight`: expected a dict"),
         (lambda: Train(stopping=3), TypeError, "`stopping`"),
         (lambda: Train(decay="cosin"), ValueError, "cosine"),
         (lambda: Train(checkpoint=-1), ValueError, "`checkpoint`"),

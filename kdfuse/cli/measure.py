@@ -84,7 +84,7 @@ def _alone(model: Any, latency: bool) -> dict[str, Any]:
 
 
 def _example(model: Any) -> Any:
-    """One row of zeros for what the model declares as its inputs; None where a size is open."""
+    """One row of zeros (or empty texts) for what the model declares as its inputs; None where a size is open."""
     import keras
     import numpy as np
 
@@ -92,8 +92,13 @@ def _example(model: Any) -> Any:
     if not declared or any(size is None for one in declared for size in one.shape[1:]):
         typer.echo("The model does not say its input's shape; its latency is left out. Give --data.", err=True)
         return None
-    rows = [np.zeros((1, *one.shape[1:]), keras.backend.standardize_dtype(one.dtype)) for one in declared]
-    return rows[0] if len(rows) == 1 else rows
+
+    def row(tensor: Any) -> Any:
+        dtype = keras.backend.standardize_dtype(tensor.dtype)
+        return np.zeros((1, *tensor.shape[1:]), "U1" if dtype == "string" else dtype)
+
+    inside = getattr(model, "_functional", None) or model  # of a Sequential
+    return keras.tree.map_structure(row, getattr(inside, "_inputs_struct", declared))
 
 
 def _with_data(model: Any, name: str, latency: bool) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from kdfuse.distill.cache import Cache
 from kdfuse.distill.losses.base import Loss
 from kdfuse.distill.losses.features import FeatureLoss
 from kdfuse.distill.schedules import Schedule
+from kdfuse.distill.structure import flat
 from kdfuse.distill.weighting import check_weights
 from kdfuse.graph.heads import detect_head
 from kdfuse.settings import choose, suggest
@@ -75,10 +76,11 @@ def check_loss_weights(weights: Any, label_weight: Any, count: int) -> None:
         raise ValueError("`loss_weights`: all are 0, so the teacher has no say. Use kdfuse.Train, or give one a weight.")
 
 
-def check_schedules(schedules: Any, losses: tuple[Any, ...]) -> None:
-    """Check the setting `schedules`: each is of a number that the distillation has, and of another one than the others."""
-    known = ["label_weight", *(f"loss_weights__{place}" for place in range(len(losses)))]
-    known += [f"losses__{place}__{name}" for place, loss in enumerate(losses) for name in getattr(loss, "scheduled", ())]
+def check_schedules(schedules: Any, losses: tuple[Any, ...], label_weight: float, loss_weights: tuple[float, ...]) -> None:
+    """Check the setting `schedules`: each is of a number above 0 that the distillation has, and of another one than the others."""
+    known = {"label_weight": label_weight, **{f"loss_weights__{place}": weight for place, weight in enumerate(loss_weights)}}
+    for place, loss in enumerate(losses):
+        known |= {f"losses__{place}__{name}": getattr(loss, name) for name in getattr(loss, "scheduled", ())}
     if not isinstance(schedules, tuple) or not all(isinstance(one, Schedule) for one in schedules):
         raise TypeError(f"`schedules`: expected kdfuse.Schedule(setting, decay) objects. Received: {schedules!r}.")
     names = [one.setting for one in schedules]
@@ -87,6 +89,23 @@ def check_schedules(schedules: Any, losses: tuple[Any, ...]) -> None:
             raise ValueError(f"`schedules`: {name!r} cannot be scheduled. {suggest(name, known)}")
         if names.count(name) > 1:
             raise ValueError(f"`schedules`: {name!r} is scheduled twice. Leave one out.")
+        if known[name] == 0:
+            raise ValueError(f"`schedules`: {name!r} is 0, and stays so whatever it is multiplied by. Give it the value of the factor 1.")
+
+
+def check_values(losses: tuple[Any, ...], head: Any, teacher_weights: Any, cache: Any) -> None:
+    """Check that what asks for probabilities of classes is not asked of a regression; `head`: of the student."""
+    about = [loss for loss in losses if isinstance(loss, Loss) and any(flat(head)[spot] == "regression" for spot in loss._places(head))]
+    if about and isinstance(teacher_weights, str) and teacher_weights != "mean":
+        raise ValueError(
+            f"`teacher_weights`: {teacher_weights!r} goes by the probabilities of classes, and {type(about[0]).__name__} is on a "
+            "regression, which has none. Give 'mean' or numbers."
+        )
+    if on_outputs(tuple(about)) and isinstance(cache, Cache) and cache.top_k is not None:
+        raise ValueError(
+            f"`top_k` of Cache: expected classes, whose unlikely ones may be left out. Received: top_k={cache.top_k} and a regression. "
+            "Leave it out."
+        )
 
 
 def check_cache(cache: Any, augmented: bool) -> None:

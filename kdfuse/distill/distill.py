@@ -81,7 +81,7 @@ class Distill(Technique):
         if not isinstance(self.training, Train):
             raise TypeError(f"`training`: expected kdfuse.Train(...). Received: {self.training!r}.")
         checks.check_loss_weights(self.loss_weights, self.label_weight, len(self.losses))
-        checks.check_schedules(self.schedules, self.losses)
+        checks.check_schedules(self.schedules, self.losses, self.label_weight, self._weights())
         checks.check_cache(self.cache, self.training.augment is not None)
         if self.training.strategy is not None and needs_rows(self.losses):
             raise ValueError(
@@ -106,6 +106,7 @@ class Distill(Technique):
         example = data.example(2)
         student = copy_model(model, example)
         head, teachers = self._heads(student, data), self._teachers(data)
+        checks.check_values(self.losses, head, self.teacher_weights, self.cache)
         made = checks.run("model", student, example, data)
         for teacher in teachers:
             given = checks.run("teacher", teacher.model, example, data)

@@ -9,7 +9,7 @@ from scipy import optimize, special
 from kdfuse.data import Data
 from kdfuse.ensemble.calibration import before_and_after
 from kdfuse.ensemble.joined import inputs_for, outputs_of
-from kdfuse.ensemble.members import Member, flat_heads, take
+from kdfuse.ensemble.members import Member, flat_heads, kept_names, take
 from kdfuse.ensemble.predictions import Predicted, predictions
 from kdfuse.ensemble.temperature import Temperature
 from kdfuse.measure.calibration import reliability_of
@@ -92,7 +92,8 @@ def calibrated(member: Member, data: Data, temperatures: Sequence[float] | None,
     columns = outputs_of([member], inputs, "logits" if temperatures is not None else "probabilities")
     flat = [column[0] for column in columns]
     if temperatures is not None:
-        flat = [Temperature(one, head)(tensor) for tensor, head, one in zip(flat, heads, temperatures, strict=True)]
+        every = zip(flat, temperatures, heads, kept_names(member, [None] * len(flat)), strict=True)
+        flat = [Temperature(one, head, name=name)(tensor) for tensor, one, head, name in every]
     nested = keras.tree.is_nested(member.outputs)
     return keras.Model(inputs, keras.tree.pack_sequence_as(member.outputs, flat) if nested else flat[0], name=name)
 

@@ -1,5 +1,6 @@
 """What every technique of this room is: models in, one model out, reported beside its members."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,14 +17,17 @@ from kdfuse.settings import settings
 from kdfuse.technique import Technique
 
 MOST_IN_TABLE = 20
+OTHERS = ("model", "ensemble", "soup", "chain", "exits", "teacher", "control", "before", "whole", "last")
+"""What rows and columns of reports are called that are no members."""
 
 
 @settings
 class Ensemble(Technique):
     """A technique that makes one model of several. A subclass writes `apply` and gives its members as `beside(models)`.
 
-    The report's table `models` has a row for each member, `diversity` how often each two decide differently, `reliability` how often
-    the ensemble is right at each confidence; `delta/best member/...` is the difference to the member that is the best on validation.
+    The report's table `models` has a row for each member, under its model's name where no other has it, else as `member 2`; `diversity`
+    tells how often each two decide differently, `reliability` how often the ensemble is right at each confidence;
+    `delta/best member/...` is the difference to the member that is the best on validation.
     """
 
     row = "ensemble"
@@ -33,7 +37,7 @@ class Ensemble(Technique):
         check_members(type(self).__name__, model, data)
 
     def compare(self, report: Report, measured: Measured, beside: Mapping[str, Measured]) -> None:
-        members = {name: one for name, one in beside.items() if name.startswith("member ")}
+        members = {name: one for name, one in beside.items() if name not in OTHERS}
         if members:
             _beside_the_best(report, measured, members)
             _disagreement(report, members)
@@ -42,18 +46,33 @@ class Ensemble(Technique):
             report.tables["reliability"] = curve
 
 
-def beside(models: Sequence[keras.Model]) -> dict[str, Any]:
-    """The members as baselines of a `Result`: measured beside the ensemble."""
-    return {f"member {place + 1}": model for place, model in enumerate(models)}
+def beside(models: Sequence[keras.Model], names: Sequence[str] | None = None) -> dict[str, Any]:
+    """The members as baselines of a `Result`: measured beside the ensemble, each under its name.
+
+    `member 1`, `member 2` ... stand for names that several have, or that other rows of a report have.
+
+    Args:
+        models: the members.
+        names: what they are called; by default as the models are.
+    """
+    called = list(names or [model.name for model in models])
+    counted = Counter(called)
+
+    def own(name: str) -> bool:
+        return counted[name] == 1 and name.partition(" ")[0] not in (*OTHERS, "member")
+
+    return {name if own(name) else f"member {place + 1}": model for place, (name, model) in enumerate(zip(called, models, strict=True))}
 
 
 def _beside_the_best(report: Report, measured: Measured, members: Mapping[str, Measured]) -> None:
     """Differences to the best member alone, not to each."""
     place, _ = best([one.metrics for one in members.values()])
     name = list(members)[place]
-    report.metrics = {key: value for key, value in report.metrics.items() if not key.startswith("delta/member ")}
+    theirs = tuple(f"delta/{one}/" for one in members)
+    report.metrics = {key: value for key, value in report.metrics.items() if not key.startswith(theirs)}
     report.metrics.update(differences("best member", report.metrics, members[name].metrics))
-    report.notes.append(f"The best member is {name.removeprefix('member ')} ({members[name].name}).")
+    number = name.removeprefix("member ")
+    report.notes.append(f"The best member is {name if number == name else f'{number} ({members[name].name})'}.")
 
 
 def _disagreement(report: Report, members: Mapping[str, Measured]) -> None:

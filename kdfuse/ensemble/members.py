@@ -121,6 +121,25 @@ def output_names(member: Member) -> list[str]:
     return found if fit else [f"combined_{place + 1}" for place in range(len(leaves))]
 
 
+def kept_names(member: Member, names: Sequence[str | None]) -> list[Any]:
+    """Names for the layers that an ensemble ends with: the member's own where it gives several outputs in a list, for labels go by them.
+
+    Args:
+        member: whose outputs the ensemble's are like.
+        names: for other outputs.
+    """
+    several = isinstance(member.outputs, list | tuple) and len(member.outputs) > 1
+    return output_names(member) if several else list(names)
+
+
+def named(outputs: Any, member: Member) -> Any:
+    """Outputs of one layer under the names that `kept_names` gives."""
+    flat = keras.tree.flatten(outputs)
+    names = kept_names(member, ())
+    return keras.tree.pack_sequence_as(outputs, [keras.layers.Identity(dtype=leaf.dtype, name=name)(leaf)
+                                                 for leaf, name in zip(flat, names, strict=True)]) if names else outputs  # fmt: skip
+
+
 def _names_of_ends(models: Sequence[keras.Model]) -> set[str]:
     """Names of the inputs and outputs, which those of an ensemble keep."""
     found = {"combined"}

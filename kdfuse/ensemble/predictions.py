@@ -56,8 +56,22 @@ def predictions(members: Sequence[Member], data: Data, split: Split, scale: str 
     for part in parts_of(members[0].model, done, data, members[0].head):
         values = np.moveaxis(part.values, 1, 0)
         head = head_of_probabilities(part.head, values.shape[-1])
-        found.append(Predicted(part.label, values, part.targets, part.weights, part.task, head))
+        targets = in_one_column(part.targets, values.shape[1:], head)
+        found.append(Predicted(part.label, values, targets, part.weights, part.task, head))
     return found
+
+
+def in_one_column(targets: Any, shape: tuple[int, ...], head: str) -> np.ndarray:
+    """One-hot rows of no and yes as one column of zeros and ones, where predictions have one; other targets as they are.
+
+    Args:
+        targets: of one output.
+        shape: of its predictions `[rows, ..., columns]`.
+        head: `"softmax"`, `"sigmoid"` or `"regression"`.
+    """
+    given = np.asarray(targets)
+    both = head == "sigmoid" and shape[-1] == 1 and given.shape == (*shape[:-1], 2)
+    return given.argmax(axis=-1)[..., None] if both else given
 
 
 class Stacked(keras.layers.Layer):

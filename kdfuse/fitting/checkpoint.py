@@ -149,7 +149,8 @@ class Checkpoints(keras.callbacks.Callback):
         if [tuple(array.shape) for array in state.arrays["weights"]] != [tuple(shape) for shape in targets]:
             warnings.warn("The checkpoint does not fit the model; training begins again.", stacklevel=2)
             return 0
-        model.optimizer.build(model.trainable_variables)
+        if not model.optimizer.built:  # a second build gives a loss-scaling optimizer its own variables twice
+            model.optimizer.build(model.trainable_variables)
         model.set_weights(state.arrays["weights"])
         for variable, value in zip(model.optimizer.variables, state.arrays["optimizer"], strict=True):
             variable.assign(value)

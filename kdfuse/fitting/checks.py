@@ -7,10 +7,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kdfuse import labels
 from kdfuse.data import Data
 from kdfuse.fitting.compiled import compile_settings
 from kdfuse.fitting.decay import Plateau, make_decay, needs_steps
 from kdfuse.fitting.execution import steps_together
+from kdfuse.fitting.history import curve
 from kdfuse.fitting.optimizers import base_rate
 from kdfuse.graph.heads import detect_head
 
@@ -31,11 +33,18 @@ def check_fit(training: Any, model: keras.Model, data: Data) -> None:
     if changes and not isinstance(base_rate(training.optimizer, training.learning_rate), float):
         raise ValueError("`optimizer`: its learning rate is a schedule; `decay` would change it as well. Give it a number.")
     for watch in (decay if isinstance(decay, Plateau) else None, training.stopping):
+        if watch is not None and not watch.monitor.startswith(("train/", "validation/")):
+            near = dict.fromkeys([curve(watch.monitor), curve(f"val_{watch.monitor.removeprefix('val_')}")])
+            raise ValueError(
+                f"`monitor`: {type(watch).__name__} watches a curve of the training or validation split. Received: {watch.monitor!r}. "
+                f"Give {' or '.join(map(repr, near))}."
+            )
         if watch is not None and watch.monitor.startswith("validation/") and data.validation is None:
             raise ValueError(
                 f"`monitor`: {type(watch).__name__} watches {watch.monitor!r}, and the data has no validation split. "
                 "Give Data(validation=0.1), or watch 'train/loss'."
             )
+    check_loss(training.loss)
     class_weights(training.class_weight, data)
     steps_together(training.steps_per_execution, data.train.steps(training.batch_size) if data.train.indexable else None, ())
     x, y, _ = data.train.head(2)
@@ -44,6 +53,16 @@ def check_fit(training: Any, model: keras.Model, data: Data) -> None:
     check_gradient(model, x)
     if isinstance(training.loss, str) and training.loss == "auto" and "loss" not in compile_settings(model):
         check_columns(model, data, x, y)
+
+
+def check_loss(loss: Any) -> None:
+    """Raise if a name among the losses is none of Keras's."""
+    for name in keras.tree.flatten(loss):
+        if isinstance(name, str) and loss != "auto":
+            try:
+                keras.losses.get(name)
+            except ValueError as error:
+                raise ValueError(f"`loss`: expected 'auto', or losses of Keras or their names. Received: {name!r}.") from error
 
 
 def check_gradient(model: keras.Model, x: Any) -> None:
@@ -128,6 +147,6 @@ def class_weights(weights: dict[int, float] | str | None, data: Data) -> dict[in
             raise ValueError(f"`class_weight`: expected classes 0 to {classes - 1} with weights of at least 0. Received: {dict(weights)}.")
         return {label: float(weights.get(label, 1.0)) for label in range(classes)}
     targets = np.asarray(data.train.targets())
-    labels = targets.argmax(-1) if targets.ndim > 1 and targets.shape[-1] > 1 else targets.astype(np.int64)
-    counts = np.bincount(labels.ravel(), minlength=classes)
-    return {label: float(labels.size / (classes * count)) for label, count in enumerate(counts) if count}
+    found = np.rint(targets).astype(np.int64) if labels.is_sparse(targets) else targets.argmax(-1)
+    counts = np.bincount(found.ravel(), minlength=classes)
+    return {label: float(found.size / (classes * count)) for label, count in enumerate(counts) if count}

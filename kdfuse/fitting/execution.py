@@ -26,10 +26,10 @@ def steps_together(asked: int | str, steps: int | None, callbacks: Iterable[kera
         ValueError: the number asked for does not divide the steps of an epoch.
     """
     if asked != "auto":
-        if not isinstance(asked, int) or (steps or 1) % asked:
+        if isinstance(asked, str) or (steps or 1) % asked:
             known = f"a divisor of the {steps} steps of an epoch" if steps else "1, as the steps of a stream are not known"
             raise ValueError(f"`steps_per_execution`: expected {known}. Received: {asked!r}. Use 'auto'.")
-        return asked
+        return int(asked)
     if steps is None or any(_hears_steps(callback) for callback in callbacks):
         return 1
     return max(divisor for divisor in range(1, MOST + 1) if steps % divisor == 0)

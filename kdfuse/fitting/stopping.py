@@ -10,6 +10,10 @@ from kdfuse.fitting.decay import Plateau
 from kdfuse.fitting.history import History
 from kdfuse.settings import settings, suggest
 
+LESS = ("loss", "error", "mae", "mse", "rmse", "mape", "msle", "perplexity", "crossentropy", "divergence", "hinge", "poisson", "logcosh",
+        "brier", "false_")  # fmt: skip
+"""Words in the names of curves of which less is better, those of Keras's metrics among them."""
+
 
 @settings
 class Stopping:
@@ -37,7 +41,7 @@ class Stopping:
 def higher_is_better(monitor: str) -> bool:
     """Whether more of this curve is better: not for losses and errors."""
     bare = monitor.rsplit("/", 1)[-1]
-    return not any(word in bare for word in ("loss", "error", "mae", "mse", "rmse", "perplexity"))
+    return not any(word in bare for word in LESS)
 
 
 class Best:

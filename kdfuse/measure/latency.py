@@ -10,6 +10,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kdfuse.measure.predict import filled, fixed_batch
+
 WARM_UP, SECONDS = 3, 0.5
 
 _off: contextvars.ContextVar[bool] = contextvars.ContextVar("kdfuse_untimed", default=False)
@@ -34,7 +36,7 @@ def latency(function: Callable[[Any], Any], example: Any, repeats: int = 200) ->
     Args:
         function: a model or any callable of one batch. A Keras model runs through one `tf.function`, traced before. Of what has a
             method `prepare(inputs)`, as a `LiteModel` has, the call it gives is timed: the interpreter alone.
-        example: a batch of inputs; its first row is used.
+        example: a batch of inputs; its first row is used. A Keras model with a fixed batch size gets that many.
         repeats: calls at most.
 
     Returns:
@@ -45,7 +47,8 @@ def latency(function: Callable[[Any], Any], example: Any, repeats: int = 200) ->
     if _off.get():
         return {}
     is_model = isinstance(function, keras.Model)
-    row = keras.tree.map_structure(lambda value: _first_row(value, tensor=is_model), example)
+    count = (fixed_batch(function) if isinstance(function, keras.Model) else None) or 1
+    row = keras.tree.map_structure(lambda value: _first_rows(value, count, tensor=is_model), example)
     model_call = compiled(function) if is_model else function
     call = function.prepare(row) if hasattr(function, "prepare") else lambda: _to_host(model_call(row))
     for _ in range(WARM_UP):
@@ -65,8 +68,8 @@ def compiled(model: keras.Model) -> Callable[[Any], Any]:
     return tf.function(lambda inputs: model(inputs, training=False), reduce_retracing=True, autograph=False)  # type: ignore[no-any-return]
 
 
-def _first_row(value: Any, tensor: bool) -> Any:
-    row = value[:1]
+def _first_rows(value: Any, count: int, tensor: bool) -> Any:
+    row = filled(value[:count], count)
     return tf.convert_to_tensor(row) if tensor else row
 
 

@@ -68,16 +68,16 @@ def one_pass(model: keras.Model, split: Split, batch_size: int = 256, run: Run |
         run: what `runner` gave for the model, to trace it once for several splits.
     """
     run = run or runner(model)
-    size = _fixed_batch(model) or batch_size
+    size = fixed_batch(model) or batch_size
     if isinstance(split, ArraySplit):
-        size = _fixed_batch(model) or min(batch_size, len(split))
+        size = fixed_batch(model) or min(batch_size, len(split))
     digest = hashlib.sha256()
     taken = []
     for x, y, weights in split.batches(size):
         rows = len(next(leaves(y))[1])
         # A short batch is filled up to the size of the others: one trace, also where the batch size is fixed.
-        size = max(size, rows) if isinstance(split, ArraySplit) or _fixed_batch(model) else rows
-        outputs, masks = run(keras.tree.map_structure(lambda value, full=size: tf.convert_to_tensor(_filled(value, full)), x))
+        size = max(size, rows) if isinstance(split, ArraySplit) or fixed_batch(model) else rows
+        outputs, masks = run(keras.tree.map_structure(lambda value, full=size: tf.convert_to_tensor(filled(value, full)), x))
         outputs = keras.tree.map_structure(lambda value, count=rows: _array(value)[:count], outputs)
         taken.append((outputs, y, weights, [None if mask is None else _array(mask)[:rows] for mask in masks]))
         if not isinstance(split, ArraySplit):
@@ -89,14 +89,16 @@ def one_pass(model: keras.Model, split: Split, batch_size: int = 256, run: Run |
     return Pass(outputs, targets, weights, masks, mark)
 
 
-def _fixed_batch(model: keras.Model) -> int | None:
+def fixed_batch(model: keras.Model) -> int | None:
+    """How many rows a model takes at a time, where its inputs say so."""
     if not model.built or (isinstance(model, keras.Sequential) and model._functional is None):
         return None
     inputs = keras.tree.flatten(getattr(model, "inputs", None) or [])
     return next((int(tensor.shape[0]) for tensor in inputs if tensor.shape and tensor.shape[0] is not None), None)
 
 
-def _filled(value: np.ndarray, rows: int) -> np.ndarray:
+def filled(value: Any, rows: int) -> Any:
+    """`value` with its last row repeated until there are `rows`."""
     missing = rows - len(value)
     return value if missing <= 0 else np.concatenate([value, np.repeat(value[-1:], missing, axis=0)])
 

@@ -77,13 +77,17 @@ def confusion(outputs: Any, targets: Any, head: str, names: Sequence[str] | None
         names: of the classes; their numbers by default.
 
     Returns:
-        A row for each true class: `{"true": "cat", "cat": 41, "dog": 2}`, the counts by the class that was predicted.
+        A row for each true class: `{"true": "cat", "cat": 41, "dog": 2}`, the counts by the class that was predicted. Where a class is
+        called `true`, the first key is `class`.
     """
     chances, labels, _ = flat_classes(probabilities(_numbers("outputs", outputs), head), _numbers("targets", targets), None)
     count = chances.shape[-1]
-    called = [str(name) for name in names] if names is not None and len(names) == count else [str(place) for place in range(count)]
+    called = [str(name) for name in names or ()]
+    if len(set(called)) != count or len(called) != count:
+        called = [str(place) for place in range(count)]
     table = metrics.confusion_matrix(labels, chances.argmax(axis=-1), labels=range(count))
-    return [{"true": name, **{guess: int(number) for guess, number in zip(called, row, strict=True)}}
+    head = next(key for key in ("true", "class", "label", "") if key not in called)
+    return [{head: name, **{guess: int(number) for guess, number in zip(called, row, strict=True)}}
             for name, row in zip(called, table, strict=True)]  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from kdfuse.models.inputs import make_inputs
 def mlp(
     data: Any,
     *,
-    units: int | tuple[int, ...] = (128, 128),
+    units: int | tuple[int, ...] | None = None,
     layers: int | None = None,
     activation: str = "relu",
     negative_slope: float | None = None,
@@ -40,8 +40,8 @@ def mlp(
 
     Args:
         data: says `input_shape`, `task` and `classes`, as `kdfuse.Data` does.
-        units: widths of the hidden layers, or one width for all of them. `()` for a linear model.
-        layers: number of hidden layers if `units` is one width (1 if not given); else `None` or as many as `units` has.
+        units: widths of the hidden layers, or one width for all of them; 128 if not given. `()` for a linear model.
+        layers: number of hidden layers: 1 if not given and `units` is one width, 2 if neither is given; else as many as `units` has.
         activation: of the hidden layers: relu, leaky_relu, prelu, elu, selu, gelu, silu (swish), mish, softplus, softsign, sigmoid,
             tanh or linear.
         negative_slope: slope of relu (0 if not given) or leaky_relu (0.2) below zero; where prelu (0.25) starts. At least 0.
@@ -66,7 +66,8 @@ def mlp(
 
     Reference: dropout and the weight limit, Srivastava et al. 2014 (JMLR 15); skips, He et al. 2016 (arXiv 1512.03385).
     """
-    count = depth("layers", layers, 1, units=units)
+    count = depth("layers", layers, 2 if units is None else 1, units=units)
+    units = 128 if units is None else units
     widths = per_layer("units", units, count, positive)
     rates = per_layer("dropout", dropout, count, rate)
     limit = None if max_norm is None else number("max_norm", max_norm, above=True)

@@ -21,7 +21,7 @@ POOLING = ("last", "average", "max")
 def recurrent(
     data: Any,
     *,
-    units: int | tuple[int, ...] = (64,),
+    units: int | tuple[int, ...] = 64,
     layers: int | None = None,
     cell: str = "gru",
     bidirectional: bool = True,

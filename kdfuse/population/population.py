@@ -20,7 +20,7 @@ from kdfuse.population.fit import why_not_fitted
 from kdfuse.population.member import Member
 from kdfuse.population.plan import Plan, read
 from kdfuse.population.rules import make_rule, why_no_rule
-from kdfuse.population.targets import Target, why_no_target
+from kdfuse.population.targets import Target, why_no_columns, why_no_target
 from kdfuse.population.watch import Watch, why_not_watched
 from kdfuse.splits import ArraySplit
 from kdfuse.train import Train
@@ -56,7 +56,8 @@ def why_not(model: keras.Model, training: Any, data: Data) -> str | None:
         return f"it has more than {LARGE:,} parameters"
     objective = training.objective(model, data)
     reason = None if training.stopping is None else why_not_watched(training.stopping, objective, data)
-    return reason or why_no_target(objective["loss"], plan.activation)
+    reason = reason or why_no_target(objective["loss"], plan.activation)
+    return reason or why_no_columns(objective["loss"], next(leaves(data.train.targets()))[1], int(plan.head.units))
 
 
 class Population:

@@ -90,3 +90,10 @@ def why_no_target(loss: Any, activation: str) -> str | None:
     if getattr(loss, "from_logits", False):
         wanted = "linear"
     return None if activation == wanted else f"the loss {name} is on a head that is {activation}"
+
+
+def why_no_columns(loss: Any, y: Any, columns: int) -> str | None:
+    """Why targets do not fit a head of so many columns, as the end of a sentence; None where they do. Keras then says what is wrong."""
+    shape, wanted = np.shape(y)[1:], 1 if isinstance(loss, keras.losses.SparseCategoricalCrossentropy) else columns
+    fits = shape == (wanted,) or (not shape and wanted == 1)
+    return None if fits else f"the loss {type(loss).__name__} wants targets of {wanted} columns"

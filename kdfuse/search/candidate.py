@@ -8,12 +8,14 @@ from typing import Any
 import keras
 
 from kdfuse.models.builder import setting_names
-from kdfuse.search.space import Range, Space, label
+from kdfuse.search.space import Range, Space, label, seeded
 from kdfuse.settings import names, replace, suggest
 from kdfuse.technique import Technique
 from kdfuse.train import Train
 
 Value = Callable[[str], Any]
+TRIES = 32
+"""Candidates that a technique must refuse the user's model with, before it counts as refused whatever the space chooses."""
 
 
 @dataclasses.dataclass
@@ -26,6 +28,8 @@ class Candidate:
         technique: the technique with its settings.
         build: a builder, or a model that every candidate begins with.
         settings: of the builder.
+        told: the params as numbers and texts; no two choices of a setting have the same.
+        error: why the technique cannot have these settings together; empty where it can.
     """
 
     number: int
@@ -33,6 +37,8 @@ class Candidate:
     technique: Technique
     build: Any
     settings: dict[str, Any]
+    told: dict[str, Any]
+    error: str = ""
 
     def model(self, data: Any) -> keras.Model:
         """The model it begins with."""
@@ -40,7 +46,7 @@ class Candidate:
 
     def texts(self) -> dict[str, Any]:
         """The params as numbers and texts, for tables, runs and files."""
-        return {name: value if isinstance(value, bool | int | float | str) else label(value) for name, value in self.params.items()}
+        return dict(self.told)
 
 
 class Choice:
@@ -75,7 +81,7 @@ class Choice:
             value: gives the value of a name; it is asked for the names that apply, in an order that depends on the space alone.
         """
         params: dict[str, Any] = {}
-        technique, build, settings = self.technique, self.build, {}
+        technique, build, settings, wrong = self.technique, self.build, {}, ""
         for name in self.order:
             if name == "build":
                 build = params[name] = value(name)
@@ -86,11 +92,15 @@ class Choice:
                     settings[name[7:]] = params[name] = value(name)
             elif _own(technique, name) in names(technique):
                 params[name] = value(name)
-                technique = replace(technique, {_own(technique, name): params[name]})
+                try:
+                    technique = replace(technique, {_own(technique, name): params[name]})
+                except (TypeError, ValueError) as error:  # each is possible by itself, but not with what was chosen before
+                    wrong = wrong or f"{type(error).__name__}: {error}"
         if not isinstance(build, keras.Model) and _takes(build, "seed") and "**" not in _settings(build):
             settings.setdefault("seed", self.seed)
         in_order = {name: params[name] for name in self.space if name in params}
-        return Candidate(number, in_order, technique, build, settings)
+        told = {name: self.space.text(name, chosen) for name, chosen in in_order.items()}
+        return Candidate(number, in_order, technique, build, settings, told, wrong)
 
     def from_values(self, number: int, values: Mapping[str, Any]) -> Candidate:
         """The candidate of given values, of which those that do not apply are left out."""
@@ -103,6 +113,23 @@ class Choice:
     def techniques(self) -> tuple[Technique, ...]:
         """Every technique that a candidate may have, before its settings are chosen."""
         return self.space.choices("technique") or (self.technique,)
+
+    def check_model(self, data: Any) -> None:
+        """Raise what a technique says of a model that it refuses with every candidate; nothing where builders make the models.
+
+        Raises:
+            TypeError, ValueError: the technique's own error.
+        """
+        refusal: Exception | None = None
+        for number in range(TRIES if all(isinstance(build, keras.Model) for build in self.builders()) else 0):
+            candidate = self.from_values(number, self.space.draw(seeded(self.seed, number)))
+            try:
+                candidate.technique.check(candidate.build, data)
+                return
+            except (TypeError, ValueError) as error:
+                refusal = refusal or error
+        if refusal is not None:
+            raise refusal
 
     def _check(self, name: str) -> None:
         if name == "build":

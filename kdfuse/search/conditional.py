@@ -85,9 +85,9 @@ class Conditional:
         """The values that `texts` gave.
 
         Raises:
-            KeyError: a text that stands for no choice of this space.
+            KeyError: a name that this space does not have, or a text that stands for no choice of it.
         """
-        return {name: self.space.labels(name)[text] if self.space.choices(name) else text for name, text in texts.items()}
+        return {name: self.space.labels(name)[text] if isinstance(self.space.parts[name], tuple) else text for name, text in texts.items()}
 
     def mark(self, params: Mapping[str, Any]) -> str:
         """A text that is the same for the same candidate."""

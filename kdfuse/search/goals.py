@@ -4,11 +4,16 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import keras
+
 from kdfuse.data import Data
+from kdfuse.measure.measure import MEANS
 from kdfuse.report import figure, format_figure, objective
 
 STRUCTURAL = ("size/parameters", "cost/macs")
 """Limits that are known before anything is trained."""
+REGRESSION = ("mae", "rmse", "r2")
+"""Figures of a regression; the other ones of quality are of classes."""
 
 
 class Goals(NamedTuple):
@@ -70,24 +75,25 @@ def make_goals(maximize: Any, minimize: Any, limits: Mapping[str, float] | None,
 
     Raises:
         ValueError: an unknown name, one of the test split, one twice, one whose direction contradicts its meaning, no validation split.
-        TypeError: a limit that is no number.
+        TypeError: names that are no texts, limits that are no dict, a limit that is no number.
     """
-    if maximize is None and minimize is None:
-        tasks = data.task if isinstance(data.task, str) else ""
-        maximize = "r2" if tasks == "regression" else "accuracy"
-    given = [(name, 1) for name in _several(maximize)] + [(name, -1) for name in _several(minimize)]
+    if not (_several("maximize", maximize) or _several("minimize", minimize)):
+        maximize = "r2" if set(keras.tree.flatten(data.task)) == {"regression"} else "accuracy"
+    given = [(name, 1) for name in _several("maximize", maximize)] + [(name, -1) for name in _several("minimize", minimize)]
     names = [objective(name) for name, _ in given]
     for name, (said, sign) in zip(names, given, strict=True):
         argument, known = "maximize" if sign > 0 else "minimize", figure(name)
-        _no_test(argument, said, name)
+        _of_task(argument, said, name, data)
         if known is not None and (known.better == "higher") != (sign > 0) and not name.startswith("delta/"):
             raise ValueError(f"`{argument}`: of {known.title}, {known.better} is better. Received: {argument}={said!r}.")
         if names.count(name) > 1:
             raise ValueError(f"`{argument}`: {said!r} is among the objectives twice. Name it once.")
     kept: dict[str, float] = {}
+    if not isinstance(limits, Mapping | None):
+        raise TypeError(f'`limits`: expected a dict such as {{"parameters": 50_000}}. Received: {limits!r}.')
     for said, limit in (limits or {}).items():
         name = objective(said)
-        _no_test("limits", said, name)
+        _of_task("limits", said, name, data)
         if isinstance(limit, bool) or not isinstance(limit, int | float) or not math.isfinite(limit):
             raise TypeError(f"`limits`: expected a number for {said!r}. Received: {limit!r}.")
         kept[name] = limit
@@ -129,12 +135,24 @@ def ranked(values: Sequence[tuple[float, ...]]) -> list[int]:
     return order
 
 
-def _several(names: Any) -> tuple[str, ...]:
-    if names is None:
-        return ()
-    return (names,) if isinstance(names, str) else tuple(names)
+def _several(argument: str, names: Any) -> tuple[str, ...]:
+    if names is None or isinstance(names, str):
+        return () if names is None else (names,)
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"`{argument}`: expected a name such as 'accuracy', or several. Received: {argument}={names!r}.")
+    return tuple(names)
 
 
-def _no_test(argument: str, said: str, name: str) -> None:
+def _of_task(argument: str, said: str, name: str, data: Data) -> None:
+    """Raise where a figure is of the test split, or not of the task."""
     if "test/" in name:
         raise ValueError(f"`{argument}`: the test split is read once, at the end, and chooses nothing. Received: {said!r}. Use validation.")
+    split, _, short = name.partition("/")
+    tasks = keras.tree.flatten(data.task)
+    if split != "validation" or "/" in short:
+        return
+    if len(tasks) > 1 and (short not in MEANS or set(tasks) == {"regression"}):
+        raise ValueError(f"`{argument}`: of several outputs, name one: 'validation/<output>/{short}'. Received: {said!r}.")
+    if len(tasks) == 1 and (short in REGRESSION) != (tasks[0] == "regression"):
+        there = "r2, rmse or mae" if tasks[0] == "regression" else "accuracy, macro_f1 or log_loss"
+        raise ValueError(f"`{argument}`: the task is {tasks[0]}, which has no such figure. Received: {said!r}. Use {there}.")

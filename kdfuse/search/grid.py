@@ -16,8 +16,8 @@ class GridSearch(Search):
 
     Attributes:
         points: into how many values a range is divided, both ends included; at least 1.
-        stop_hopeless: a trial that trains alone stops where its best validation accuracy so far is below the median of earlier ones at
-            that epoch.
+        stop_hopeless: where quality alone is wanted, a trial that trains alone stops once its best validation accuracy so far is below
+            the median of earlier ones at that epoch.
     """
 
     points: int = 3

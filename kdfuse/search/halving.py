@@ -55,6 +55,7 @@ class HalvingSearch(Search):
     def brackets(self) -> list[tuple[int, int]]:
         """For each bracket the number of candidates and the epochs of its first rung."""
         rungs = int(math.log(self.max_epochs / self.min_epochs, self.eta) + 1e-9)
+        rungs = max(rungs, int(self.max_epochs > self.min_epochs))  # the last rung may have less than `eta` times the epochs
         if not self.hyperband:
             return [(self.n_trials or self.eta**rungs, self.min_epochs)]
         found = []
@@ -100,19 +101,23 @@ class HalvingSearch(Search):
 
     def _halve(self, session: Session, trials: list[Trial], epochs: int) -> None:
         """One bracket: rung after rung, until the last epoch."""
-        alive = list(trials)
+        alive, late = list(trials), False
         while alive:
-            session.advance(alive, epochs)
-            if epochs >= self.max_epochs or session.over():
+            session.advance(alive, epochs, late)
+            late = session.over()
+            if epochs >= self.max_epochs or (late and session.fit()):
                 break
             # Also those that ended before the search was interrupted, as they were at this rung.
             there = [trial for trial in alive if epochs in trial.rungs]
+            if not there:
+                break
             alive = [trial for trial in there if session.goals.breaks(trial.rungs[epochs]["metrics"]) is None] or there
             order = ranked([session.goals.values(trial.rungs[epochs]["metrics"]) for trial in alive])
             several = len(session.goals.objectives) > 1  # of one that is left there is no front
-            count = max(self.eta if several else 1, len(alive) // self.eta)
+            count = 1 if late else max(self.eta if several else 1, len(alive) // self.eta)
             best = [alive[place] for place in order[:count]]
             for trial in trials:
                 if trial.status == "open" and trial not in best:
                     session.end(trial, "stopped")
-            alive, epochs = best, min(epochs * self.eta, self.max_epochs)
+            # Once the time is up, the best alone goes on, and to the end: a search gives a model.
+            alive, epochs = best, self.max_epochs if late else min(epochs * self.eta, self.max_epochs)

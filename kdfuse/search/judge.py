@@ -16,6 +16,17 @@ from kdfuse.search.goals import Goals
 from kdfuse.splits import ArraySplit, Split, join
 
 CHEAP = ("size/parameters", "size/nonzero")
+MEASURED = (
+    *CHEAP,
+    "size/keras_bytes",
+    "size/gzip_bytes",
+    "size/unique",
+    "size/huffman_bytes",
+    "cost/macs",
+    "latency/p50_ms",
+    "latency/p95_ms",
+)
+"""What is measured of a trial beside its quality, where it is trained and nothing else."""
 SMALL = 2048
 """Rows of a validation split for which no graph is made."""
 

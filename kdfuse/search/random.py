@@ -19,8 +19,8 @@ class RandomSearch(Search):
 
     Attributes:
         n_trials: different candidates to train, at least 1. A space with fewer of them is tried whole.
-        stop_hopeless: a trial that trains alone stops where its best validation accuracy so far is below the median of earlier ones at
-            that epoch (Golovin 2017, Google Vizier).
+        stop_hopeless: where quality alone is wanted, a trial that trains alone stops once its best validation accuracy so far is below
+            the median of earlier ones at that epoch (Golovin 2017, Google Vizier).
     """
 
     n_trials: int = 20

@@ -18,6 +18,7 @@ from kdfuse.report import Report, figure
 from kdfuse.search.candidate import Choice
 from kdfuse.search.crew import check_jobs
 from kdfuse.search.goals import make_goals
+from kdfuse.search.judge import MEASURED
 from kdfuse.search.ledger import ledger
 from kdfuse.search.progress import Progress
 from kdfuse.search.session import Session
@@ -51,7 +52,7 @@ class Search(Technique):
         live: models stay in memory, compiled, so that TensorFlow does not trace them again: of survivors of halving, and of trials of
             `Train` that differ in learning rate and weights alone. In this process (`n_jobs=1`); the results are the same.
         refit: trains the winner once more from scratch, with the technique as a whole and its report (a teacher's figures, a control).
-        timeout: seconds after which no new trial begins; None for no limit.
+        timeout: seconds after which no new trial begins, and of those that pause the best alone goes on; None for no limit.
         seed: of the candidates, and of builders that take one.
     """
 
@@ -100,10 +101,20 @@ class Search(Technique):
         return model
 
     def check(self, model: Any, data: Data) -> None:
-        self._choice(model)
-        goals = make_goals(self.maximize, self.minimize, self.limits, data)
+        choice, goals = self._choice(model), make_goals(self.maximize, self.minimize, self.limits, data)
+        never = [name for name in (*goals.objectives, *goals.limits) if not name.startswith("validation/") and name not in MEASURED]
+        if never and all(trains(technique) is not None for technique in choice.techniques()):
+            known = ", ".join(name.partition("/")[2] for name in MEASURED)
+            raise ValueError(f"`maximize`, `minimize` and `limits`: {never[0]!r} is not measured of a model that is trained alone. Use "
+                             f"figures of the validation split, or: {known}.")  # fmt: skip
+        choice.check_model(data)
         if goals.timed and self.n_jobs != 1:
             raise ValueError(f"`n_jobs`: to measure latency, trials run one at a time. Received: n_jobs={self.n_jobs}. Give 1.")
+        streams = [split for split in (data.train, data.validation) if hasattr(getattr(split, "source", None), "element_spec")]
+        if streams and self.n_jobs != 1:
+            raise ValueError(
+                f"`n_jobs`: a tf.data.Dataset cannot go to other processes. Received: n_jobs={self.n_jobs}. Give arrays, or 1."
+            )
 
     def apply(self, model: Any, data: Data) -> Result:
         choice, goals = self._choice(model), make_goals(self.maximize, self.minimize, self.limits, data)
@@ -120,7 +131,8 @@ class Search(Technique):
             session = Session(choice, goals, data.with_splits(test=None), kept, progress, over=lambda: time.monotonic() > end, **how)
             stack.enter_context(session)
             self.search(session)
-            notes += [f"The time was up after {len(session.trials)} trials."] if session.over() else []
+            ended = sum(trial.status != "open" for trial in session.trials)
+            notes += [f"The time was up after {ended} trials."] if session.over() else []
             return self._result(session, data, notes)
 
     def search(self, session: Session) -> None:
@@ -236,14 +248,16 @@ def nothing(session: Session) -> str:
     if not session.trials:
         what = ", ".join(f"{count} for their {name}" for name, count in session.refused.items())
         mend = "Make them wider, or the space smaller."
-        return f"`limits`: no candidate keeps them; refused were {what}. {mend}" if what else "No trial was run."
+        late = "No trial had begun when the time was up. Give a longer `timeout`." if session.over() else "No trial was run."
+        return f"`limits`: no candidate keeps them; refused were {what}. {mend}" if what else late
     if len(failed) == len(session.trials):
         return f"`space`: all {len(failed)} trials failed. The first, {failed[0].name}: {failed[0].error}"
     broken = [session.goals.broken(trial.metrics) for trial in session.trials if trial.status == "finished"]
     if broken and broken[0] is not None:
         titles = ", ".join(known.title for name in session.goals.limits if (known := figure(name)) is not None)
         return f"`limits`: none of {len(broken)} models keeps them ({titles}). One has {broken[0]} Make them wider."
-    return f"No trial finished: {len(failed)} failed, {len(session.trials) - len(failed)} were stopped or had no time."
+    late = " Give a longer `timeout`." if session.over() else ""
+    return f"No trial finished: {len(failed)} failed, {len(session.trials) - len(failed)} were stopped or had no time.{late}"
 
 
 def whole(name: str, value: Any, least: int) -> None:

@@ -18,7 +18,7 @@ from kdfuse.search.conditional import Conditional
 from kdfuse.search.goals import front
 from kdfuse.search.rows import Rows
 from kdfuse.search.space import label
-from kdfuse.search.study import Study
+from kdfuse.search.study import Study, told
 from kdfuse.search.workers import safe_workers
 from kdfuse.settings import choose
 
@@ -108,7 +108,7 @@ class SearchCV(BaseSearchCV):
         settings = {"strategy": self.strategy, **{f"space__{name}": label(part) for name, part in space.space.parts.items()}}
         with recording.run("SearchCV", "SearchCV", settings) as run, safe_workers(self.n_jobs, threads_unsafe=keras):
             begun = time.perf_counter()
-            self._search = (space, begun, joblib.hash([X, y]) if self.storage is not None else None)
+            self._search = (space, begun, joblib.hash([X, y, params]) if self.storage is not None else None)
             try:
                 super().fit(X, y, **params)
             finally:
@@ -173,17 +173,16 @@ class SearchCV(BaseSearchCV):
 
     def _objectives(self) -> list[str]:
         """The scores that the search works for; none where they are known only once a callable has scored."""
-        scoring = self.scoring
-        if isinstance(self.refit, str):
-            return [self.refit]
-        return [] if scoring is None or isinstance(scoring, str) or callable(scoring) else list(scoring)
+        if self.scoring is None or isinstance(self.scoring, str) or callable(self.scoring):
+            return []
+        return [self.refit] if isinstance(self.refit, str) else list(self.scoring)
 
     def _name(self, data: str | None) -> str | None:
         if data is None or self.study_name is not None:
             return self.study_name
         ignored = ("n_trials", "batch", "n_jobs", "timeout", "storage", "study_name", "verbose", "pre_dispatch", "error_score")
-        own = {name: label(value) for name, value in self.get_params().items() if name not in ignored}
-        mark = json.dumps([own, sorted((name, label(part)) for name, part in self._search[0].space.parts.items()), data], sort_keys=True)
+        own = {name: value for name, value in self.get_params(deep=False).items() if name not in ignored}
+        mark = json.dumps([told({**own, "space": self._search[0].space.parts}), data])
         return f"SearchCV-{hashlib.sha256(mark.encode()).hexdigest()[:16]}"
 
     def _check(self) -> None:

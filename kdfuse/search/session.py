@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import dataclasses
 import itertools
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -46,7 +47,7 @@ class Session:
         progress: on the terminal.
         n_jobs: trials at once, of those that run alone.
         vectorized: whether trials may train together.
-        stop_hopeless: whether a trial stops below the median of those before it.
+        stop_hopeless: whether a trial stops below the median of those before it, where quality alone is wanted.
         live: whether models stay in memory, compiled: of trials that pause, and of trials that others are like. In this process only.
         over: whether the time is up.
     """
@@ -56,7 +57,9 @@ class Session:
         stop_hopeless: bool = False, live: bool = False, over: Callable[[], bool] = lambda: False,
     ) -> None:  # fmt: skip
         self.choice, self.goals, self.data, self.ledger, self.progress = choice, goals, data, ledger, progress
-        self.n_jobs, self.vectorized, self.stop_hopeless, self.live, self.over = n_jobs, vectorized, stop_hopeless, live, over
+        self.n_jobs, self.vectorized, self.live, self.over = n_jobs, vectorized, live, over
+        # A small model may be on the front for its size: it is no hopeless one because others are more accurate.
+        self.stop_hopeless = stop_hopeless and all(name.startswith("validation/") for name in goals.objectives)
         self.trials: list[Trial] = []
         self.refused: collections.Counter[str] = collections.Counter()
         self.resumed, self.begun = 0, time.monotonic()
@@ -80,9 +83,10 @@ class Session:
     def open(self, candidate: Candidate) -> Trial | None:
         """A trial for a candidate; None where its structure is beyond the limits.
 
-        One that ended before the search was interrupted comes back as it ended. A builder that fails makes a failed trial.
+        One that ended before the search was interrupted comes back as it ended. A builder that fails makes a failed trial, and so do
+        settings that do not go together.
         """
-        trial = Trial(candidate)
+        trial = Trial(candidate, error=candidate.error)
         trial.rungs = {rung: one for rung, one in self.ledger.rungs.get(candidate.number, {}).items() if trial.owns(one)}
         kept = self.ledger.kept.get(candidate.number)
         if kept is not None and self._comes_back(kept) and trial.restore(kept):
@@ -92,20 +96,8 @@ class Session:
             self._count(trial)
             return trial
         try:
-            trial.built = candidate.model(self.data)
-            if not isinstance(trial.built, keras.Model):
-                raise TypeError(f"the builder gave {type(trial.built).__name__}, not a keras.Model.")
-            if trains(candidate.technique) is not None:
-                trial.structure = structure(trial.built, self.data)
-                why = self.goals.breaks(trial.structure)
-                if why is not None:
-                    known = figure(why)
-                    self.refused[known.title if known is not None else why] += 1
-                    return None
-            trial.alone = alone(trial, self.data) if self.vectorized else "vectorized=False"
-            if trial.alone or self._recorded:  # else nobody has a use for it
-                flat = flatten(candidate.technique, leaf=leaf)
-                trial.key = run_key(type(candidate.technique).__name__, flat, trial.built, self.data)
+            if not trial.error and not self._prepared(trial):
+                return None
         except Exception as error:
             trial.error = f"{type(error).__name__}: {error}"
         self.trials.append(trial)
@@ -114,18 +106,38 @@ class Session:
             self.end(trial)
         return trial
 
+    def _prepared(self, trial: Trial) -> bool:
+        """Build a trial's model; False where that is beyond the limits."""
+        candidate = trial.candidate
+        trial.built = candidate.model(self.data)
+        if not isinstance(trial.built, keras.Model):
+            raise TypeError(f"the builder gave {type(trial.built).__name__}, not a keras.Model.")
+        if trains(candidate.technique) is not None:
+            trial.structure = structure(trial.built, self.data)
+            why = self.goals.breaks(trial.structure)
+            if why is not None:
+                known = figure(why)
+                self.refused[known.title if known is not None else why] += 1
+                return False
+        trial.alone = alone(trial, self.data) if self.vectorized else "vectorized=False"
+        if trial.alone or self._recorded:  # else nobody has a use for it
+            flat = flatten(candidate.technique, leaf=leaf)
+            trial.key = run_key(type(candidate.technique).__name__, flat, trial.built, self.data)
+        return True
+
     def run(self, trials: Iterable[Trial]) -> None:
         """Train trials to their end, opening a few at a time so that the first results come soon; workers are given all at once."""
         source, most = iter(trials), BATCH if self.n_jobs == 1 or self.stop_hopeless else None
         while turn := list(itertools.islice(source, most)):
             self.advance(turn)
 
-    def advance(self, trials: Sequence[Trial], until: int | None = None) -> None:
+    def advance(self, trials: Sequence[Trial], until: int | None = None, late: bool = False) -> None:
         """Train the open ones among `trials`, to an epoch or to their end, and measure them on validation.
 
         Args:
             trials: opened by this session.
             until: epochs; a trial that has more is then still open.
+            late: also where the time is up.
         """
         left = [trial for trial in trials if trial.status == "open" and not self._known(trial, until)]
         members = {id(trial) for team in self._teams for trial in team.trials}
@@ -145,8 +157,8 @@ class Session:
         # The turns are cut with those that ended: a search that goes on has the turns of one that was not killed.
         for start in range(0, len(trials), size):
             turn = [trial for trial in trials[start : start + size] if id(trial) in others]
-            if turn and not self.over():
-                self._alone(turn, until, trials[start].number)
+            if turn and (late or not self.over()):
+                self._alone(turn, until, trials[start].number, late)
 
     def end(self, trial: Trial, status: str = "finished") -> None:
         """Close a trial: write it down, keep its model if it is on the front, end its run."""
@@ -188,20 +200,20 @@ class Session:
         kept = None if until is None else trial.rungs.get(until)
         return kept is not None and trial.restore(kept)
 
-    def _alone(self, trials: Sequence[Trial], until: int | None, first: int) -> None:
+    def _alone(self, trials: Sequence[Trial], until: int | None, first: int, late: bool) -> None:
         self._stack.enter_context(only_new())
         before = [one.history for one in self.trials if one.number < first and one.status == "finished" and one.how == "alone"]
         median = bar(before, 4) if self.stop_hopeless else None
         here = self.n_jobs == 1
         # In this process one after another: a model that has ended its trial is there for the next.
         for turn in [[trial] for trial in trials] if here else [list(trials)]:
-            if self.over():
+            if self.over() and not late:
                 break
             for place, outcome in outcomes([self._job(trial, until, median, here) for trial in turn], self.data, self.n_jobs):
                 self._take(turn[place], outcome)
                 self._told(turn[place], until, stopped=outcome.stopped)
                 self.ledger.sync()
-                if self.over():
+                if self.over() and not late:
                     break
 
     def _job(self, trial: Trial, until: int | None, median: tuple[str, list[float]] | None, here: bool) -> Job:
@@ -210,7 +222,7 @@ class Session:
             if self.live:
                 trial.mark = mark(candidate, built)
                 trial.live = self._idle.take(trial.mark, built) if trial.mark or until is not None else None
-            candidate = Candidate(candidate.number, candidate.params, candidate.technique, built, {})
+            candidate = dataclasses.replace(candidate, build=built, settings={})
         run = trial.run or recording.Run(trial.name, type(candidate.technique).__name__, candidate.texts(), trial.key)
         return Job(candidate, self.goals, run, until, median, grace=2, live=trial.live, shared=trial.mark is not None)
 

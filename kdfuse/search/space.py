@@ -2,12 +2,12 @@
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
 
-from kdfuse.settings import named, settings
+from kdfuse.settings import SCALARS, named, settings
 
 
 class Range:
@@ -140,10 +140,10 @@ class Space:
 
     Args:
         settings: names to what they may be: a list or tuple of choices, an `Int`, a `Float`, another object with `rvs` (a
-            distribution of `scipy.stats`), or one fixed value.
+            distribution of `scipy.stats`), or one fixed value. A `range` and a NumPy array are lists.
 
     Raises:
-        TypeError: it is no mapping of names.
+        TypeError: it is no mapping of names, or choices have no order (a set, a generator).
         ValueError: a list of choices is empty.
     """
 
@@ -159,10 +159,12 @@ class Space:
             raise ValueError("`space`: expected at least one setting. Received an empty dict: there is nothing to choose.")
         self.parts: dict[str, Any] = {}
         for name, part in settings.items():
-            if isinstance(part, list | tuple | np.ndarray):
+            if isinstance(part, list | tuple | range | np.ndarray):
                 if not len(part):
                     raise ValueError(f"`space`: expected choices for {name!r}. Received an empty list. Name at least one value.")
-                part = tuple(part)
+                part = tuple(map(_python, part))
+            elif isinstance(part, Set | Iterator):
+                raise TypeError(f"`space`: expected choices for {name!r} in an order of their own. Received: {part!r}. Give a list.")
             elif isinstance(part, type) and issubclass(part, Range):
                 raise TypeError(f"`space`: expected {part.__name__}(low, high) for {name!r}. Received the class {part.__name__}.")
             elif not hasattr(part, "rvs"):
@@ -187,7 +189,7 @@ class Space:
         """One value for each setting, drawn independently and evenly (in the logarithm where a range says so)."""
         found = {}
         for name, part in self.parts.items():
-            found[name] = part[source.randint(len(part))] if isinstance(part, tuple) else part.rvs(random_state=source)
+            found[name] = part[source.randint(len(part))] if isinstance(part, tuple) else _python(part.rvs(random_state=source))
         return found
 
     def grid(self, points: int) -> Iterator[dict[str, Any]]:
@@ -214,6 +216,25 @@ class Space:
             text = label(value)
             found[text if text not in found else f"{text} ({place})"] = value
         return found
+
+    def text(self, name: str, value: Any) -> Any:
+        """A value of a setting as a number or a text, which no other choice has."""
+        if isinstance(value, SCALARS) and value is not None:
+            return value
+        told = label(value)
+        if told == repr(value) and _literal(value):  # equal ones are one
+            return told
+        return next((text for text, choice in self.labels(name).items() if choice is value), told)
+
+
+def _literal(value: Any) -> bool:
+    """Whether the `repr` says all of a value."""
+    return all(map(_literal, value)) if type(value) is tuple else isinstance(value, SCALARS)
+
+
+def _python(value: Any) -> Any:
+    """A number of NumPy as one of Python, which JSON, Keras and tables take; any other value as it is."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def label(value: Any) -> str:

@@ -2,14 +2,16 @@
 
 import json
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import optuna
 
+from kdfuse.graph.fingerprint import leaf
 from kdfuse.search.conditional import Conditional
-from kdfuse.search.space import Float, Int, seeded
+from kdfuse.search.space import Float, Int, label, seeded
 from kdfuse.search.suggest import suggest
+from kdfuse.settings import flatten
 
 ATTRIBUTE = "kdfuse"
 STARTUP = 10
@@ -65,7 +67,11 @@ class Study:
     def rows(self) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
         """The candidates that were evaluated before, in order: params, and what each fold gave."""
         kept = [trial.user_attrs[ATTRIBUTE] for trial in self.study.get_trials(deepcopy=False) if ATTRIBUTE in trial.user_attrs]
-        return [(self.space.values(one["params"]), one["folds"]) for one in map(json.loads, kept)]
+        try:
+            return [(self.space.values(one["params"]), one["folds"]) for one in map(json.loads, kept)]
+        except KeyError as error:
+            said = f"the study {self.study.study_name!r} in the storage has {error}, which this space has not"
+            raise ValueError(f"`study_name`: {said}. Give another name, or the space of that search.") from None
 
     def ask(self, count: int) -> list[tuple[optuna.Trial, dict[str, Any]]]:
         """At most `count` candidates to evaluate next; none when the space was tried whole."""
@@ -116,6 +122,19 @@ class Study:
             if self.objectives > 1:
                 return optuna.samplers.NSGAIISampler(population_size=STARTUP, seed=seed)
             return optuna.samplers.TPESampler(n_startup_trials=STARTUP, constant_liar=True, seed=seed)
+
+
+def told(value: Any) -> Any:
+    """What a value is, as JSON: estimators by their parameters, models by their weights, distributions by their arguments."""
+    if isinstance(value, Mapping):
+        return [[str(name), told(item)] for name, item in sorted(value.items(), key=lambda pair: str(pair[0]))]
+    if isinstance(value, list | tuple):
+        return [told(item) for item in value]
+    if hasattr(value, "get_params") and not isinstance(value, type):
+        return [type(value).__name__, told(value.get_params(deep=False))]
+    if hasattr(value, "dist") and hasattr(value, "kwds"):
+        return [value.dist.name, repr(value.args), repr(value.kwds)]
+    return [label(value), [[name, repr(item)] for name, item in flatten(value, leaf=leaf).items()]]
 
 
 def _plain(fold: dict[str, Any]) -> dict[str, Any]:

@@ -30,4 +30,6 @@ def suggest(trial: optuna.Trial, name: str, space: Space) -> Any:
         kind = type(part).__name__
         raise TypeError(f"`space`: Optuna has no form for {kind} of {name!r}. Give a list, a kdfuse.Int or a kdfuse.Float.")
     value = part.ppf(trial.suggest_float(name, 0.0, 1.0))
+    if hasattr(part, "pmf"):  # of integers, whose quantiles are floats, that of 0 one below the least of them
+        return max(int(value), int(part.support()[0]))
     return value.item() if hasattr(value, "item") else value

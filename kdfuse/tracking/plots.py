@@ -99,9 +99,7 @@ def confusion(rows: Sequence[Mapping[str, Any]], title: str = "") -> "Figure":
     """
     import numpy as np
 
-    label = next((key for key in ("true", "class", "label") if key in rows[0]), None)
-    if label is None:
-        label = next((key for key, value in rows[0].items() if isinstance(value, str)), None)
+    label = next((key for key, value in rows[0].items() if isinstance(value, str)), None)
     names = [key for key in rows[0] if key != label]
     counts = np.array([[float(row.get(name) or 0) for name in names] for row in rows])
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)

@@ -86,8 +86,7 @@ def promote(run: str, name: str, alias: str = "champion", model: str = NAME) -> 
     if not logged:
         raise ValueError(f"`model`: expected a model of the run {found.info.run_name!r}. Received: {model!r}, which it does not have.")
     with quiet("mlflow", "alembic"), _pointing_to(store.destination.uri):
-        if not store.client.search_registered_models(f"name = '{name}'"):
-            store.client.create_registered_model(name)
+        _registered(store, name)
         made = store.client.create_model_version(name, f"models:/{logged[0].model_id}", run_id, model_id=logged[0].model_id)
         store.client.set_registered_model_alias(name, alias, made.version)
     return int(made.version)
@@ -106,6 +105,18 @@ def _pointing_to(uri: str) -> Iterator[None]:
     finally:
         mlflow.set_tracking_uri(before)
         os.environ.pop(VARIABLE, None) if variable is None else os.environ.__setitem__(VARIABLE, variable)
+
+
+def _registered(store: Store, name: str) -> None:
+    """Make the registered model where it is missing. Not by a search: a name may have quotes, and a filter has no way to say them."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        store.client.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        store.client.create_registered_model(name)
 
 
 def _run(store: Store, run: str) -> Any:

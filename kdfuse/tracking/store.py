@@ -15,6 +15,8 @@ from kdfuse.home import home
 from kdfuse.tracking.lock import FileLock
 
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+GONE = ("INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST")
+"""What MLflow says where the experiment of a new run is deleted."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,6 +107,16 @@ class Store:
         if found.lifecycle_stage == "deleted":
             self.client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)
+
+    def begin(self, started: int, tags: dict[str, str], name: str) -> Any:
+        """A new MLflow run; the experiment is brought back where somebody has deleted it since the store was opened."""
+        try:
+            return self.client.create_run(self.experiment, started, tags, name)
+        except Exception as error:
+            if getattr(error, "error_code", "") not in GONE:
+                raise
+            self.experiment = self._experiment()
+            return self.client.create_run(self.experiment, started, tags, name)
 
     def newest(self) -> str | None:
         """The experiment of the newest run, None where there is no run."""

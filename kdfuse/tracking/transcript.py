@@ -81,7 +81,7 @@ class Transcript:
                 tags["mlflow.parentRunId"] = parent.info.run_id
         self._run = self._store.find(run["id"])
         if self._run is None:
-            self._run = client.create_run(self._store.experiment, _milliseconds(run["started"]), tags, names.shorten(run["name"], 250))
+            self._run = self._store.begin(_milliseconds(run["started"]), tags, names.shorten(run["name"], 250))
         parameters = [Param(names.name(key), names.parameter(value)) for key, value in event["settings"].items()]
         for first in range(0, len(parameters), PARAMETERS_A_CALL):
             client.log_batch(self._run.info.run_id, params=parameters[first : first + PARAMETERS_A_CALL])

@@ -40,6 +40,15 @@ def test_size_cost_and_latency(model: Path, capsys: pytest.CaptureFixture[str]) 
     assert "latency/p50_ms" not in figures(capsys, str(model), "--no-latency")
 
 
+def test_texts_and_inputs_by_name_need_no_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words, more = keras.Input((1,), dtype="string", name="words"), keras.Input((3,), name="more")
+    known = keras.layers.StringLookup(vocabulary=["a", "b"], output_mode="one_hot")(words)
+    made = keras.Model({"words": words, "more": more}, keras.layers.Dense(2)(keras.layers.Concatenate()([known, more])))
+    made.save(tmp_path / "texts.keras")
+    found = figures(capsys, str(tmp_path / "texts.keras"))
+    assert found["size/parameters"] == made.count_params() and found["latency/p50_ms"] > 0
+
+
 def test_quality_on_a_data_set_and_on_a_file(model: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     data = datasets.load("digits")
     assert data.test is not None

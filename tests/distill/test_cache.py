@@ -161,3 +161,27 @@ def test_a_teacher_that_gives_nan_is_refused() -> None:
     x[13] = 3e38
     with pytest.raises(ValueError, match="gives NaN or infinity for training row 13"):
         targets(model, split(x), "logits", batch_size=8)
+
+
+class Scaled(keras.Model):
+    """With a setting that neither its config nor its weights hold."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.dense, self.scale = keras.layers.Dense(4), 1.0
+
+    def call(self, inputs: Any) -> Any:
+        return self.dense(inputs) * self.scale
+
+
+@pytest.mark.parametrize("form", [Cache("memory"), Cache("disk", dtype="float16", top_k=2)])
+def test_a_teacher_that_says_something_else_is_asked_again(form: Cache) -> None:
+    model = Scaled()
+    model(X[:2])
+    first = kept(Teacher(model), split(), cache=form)
+    assert kept(Teacher(model), split(), cache=form).source == form.where
+    model.scale = 3.0
+    again = kept(Teacher(model), split(), cache=form)
+    assert again.source == "computed" and kept(Teacher(model), split(), cache=form).source == form.where
+    if form.top_k is None:
+        np.testing.assert_allclose(again.outputs, 3 * first.outputs, rtol=1e-5)

@@ -11,6 +11,7 @@ from kdfuse.distill.cache import Cache
 from kdfuse.distill.distill import Distill
 from kdfuse.distill.losses.crd import CRD
 from kdfuse.distill.losses.hints import Hints
+from kdfuse.distill.losses.logits_mse import LogitsMSE
 from kdfuse.distill.losses.soft_targets import SoftTargets
 from kdfuse.distill.schedules import Schedule
 from kdfuse.train import Train
@@ -43,6 +44,7 @@ REFUSED = {
     "no schedule": ({"schedules": (0.5,)}, TypeError, "`schedules`: expected kdfuse.Schedule"),
     "schedule of nothing": ({"schedules": [Schedule("losses__0__temperatur")]}, ValueError, "Did you mean 'losses__0__temperature'"),
     "two schedules": ({"schedules": [Schedule("label_weight"), Schedule("label_weight")]}, ValueError, "is scheduled twice"),
+    "schedule of 0": ({"label_weight": 0.0, "schedules": [Schedule("label_weight")]}, ValueError, "'label_weight' is 0, and stays so"),
     "views of nothing": ({"cache": Cache(views=2)}, ValueError, "`views` are of augmented inputs"),
     "cache of draws": ({"cache": "disk", "training": AUGMENT}, ValueError, "the teacher must see them in every step"),
     "memory on many devices": ({"losses": [CRD()], "training": Train(strategy="mirrored")}, ValueError, "memory of rows on one device"),
@@ -60,3 +62,16 @@ def test_refused_before_any_training(case: str, monkeypatch: pytest.MonkeyPatch)
     change, error, message = REFUSED[case]
     with pytest.raises(error, match=message):
         Distill(**{"teacher": mlp(9), "losses": (SoftTargets(),), **change})(mlp(), DATA)
+
+
+def test_a_regression_has_no_probabilities() -> None:
+    values = Data(train=(X, X[:, :4]))
+    teachers = (mlp(9), mlp(8))
+    for weights in ("entropy", "confidence"):
+        for loss in (LogitsMSE(), Hints("hidden", "hidden")):
+            with pytest.raises(ValueError, match=f"`teacher_weights`: '{weights}' .* is on a regression"):
+                Distill(teachers, losses=[loss], teacher_weights=weights).check(mlp(), values)
+    with pytest.raises(ValueError, match="`top_k` of Cache: expected classes"):
+        Distill(teachers[0], losses=[LogitsMSE()], cache=Cache(top_k=1)).check(mlp(), values)
+    Distill(teachers, losses=[LogitsMSE()], teacher_weights=(1, 2)).check(mlp(), values)
+    Distill(teachers, losses=[LogitsMSE()], teacher_weights="entropy", cache=Cache(top_k=1)).check(mlp(), DATA)

@@ -38,22 +38,39 @@ def models():
     return [Train(epochs=4, seed=seed)(net(seed, shape=DIGITS.input_shape), DIGITS)[0] for seed in range(3)]
 
 
+@pytest.mark.parametrize(
+    ("names", "rows"),
+    [
+        (("wide", "deep"), ["wide", "deep"]),
+        (("mlp", "convnet", "mlp"), ["member 1", "convnet", "member 3"]),
+        (("ensemble", "teacher B", "model", "wide"), ["member 1", "member 2", "member 3", "wide"]),
+        (("member 2", "net", "net"), ["member 1", "member 2", "member 3"]),
+    ],
+)
+def test_members_are_called_as_their_models_where_nothing_else_is(names, rows):
+    models = [keras.Sequential([], name="any") for _ in names]
+    for model, name in zip(models, names, strict=True):
+        model.name = name
+    assert list(beside(models)) == rows and list(beside(models).values()) == models
+    assert list(beside(models, [f"{place}" for place in range(len(models))])) == [f"{place}" for place in range(len(models))]
+
+
 def test_the_report_tells_the_members_the_best_of_them_and_how_they_differ(models):
     _, report = Average()(models, DIGITS)
-    assert [row["model"] for row in report.rows()] == ["ensemble", "member 1", "member 2", "member 3"]
+    assert [row["model"] for row in report.rows()] == ["ensemble", "net_0", "net_1", "net_2"]
     rows = {row["model"]: row for row in report.rows()}
-    best = max(("member 1", "member 2", "member 3"), key=lambda name: rows[name]["validation/accuracy"])
+    best = max(("net_0", "net_1", "net_2"), key=lambda name: rows[name]["validation/accuracy"])
     difference = rows["ensemble"]["test/log_loss"] - rows[best]["test/log_loss"]
     assert report.metrics["delta/best member/test/log_loss"] == pytest.approx(difference)
-    assert not any(name.startswith("delta/member") for name in report.metrics)
-    assert f"The best member is {best[-1]}" in " ".join(report.notes)
+    assert not any(name.startswith("delta/net") for name in report.metrics)
+    assert f"The best member is {best}." in " ".join(report.notes)
 
     x, y, _ = DIGITS.test.head(len(DIGITS.test))
     decided = np.stack([np.argmax(one(x), -1) for one in models])
     pairs = [(0, 1), (0, 2), (1, 2)]
     assert report.metrics["ensemble/disagreement"] == pytest.approx(np.mean([np.mean(decided[a] != decided[b]) for a, b in pairs]))
     assert report.metrics["ensemble/oracle"] == pytest.approx(np.mean((decided == y).any(0)))
-    assert report.tables["diversity"][0]["member 2"] == pytest.approx(np.mean(decided[0] != decided[1]))
+    assert report.tables["diversity"][0]["net_1"] == pytest.approx(np.mean(decided[0] != decided[1]))
     curve = report.tables["reliability"]
     assert sum(row["share"] * abs(row["accuracy"] - row["confidence"]) for row in curve) == pytest.approx(report["test/ece"], abs=1e-6)
 

@@ -2,11 +2,15 @@
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from kdfuse.data import Data
+from kdfuse.ensemble.calibrate import Calibrate
 from kdfuse.ensemble.members import take
+from kdfuse.ensemble.mixed.stack import Stack
 from kdfuse.ensemble.predictions import predictions
+from kdfuse.ensemble.serial.cascade import Cascade
 
 L = keras.layers
 RNG = np.random.default_rng(0)
@@ -34,6 +38,17 @@ def test_probabilities_logits_targets_and_weights_in_the_order_of_the_rows():
     np.testing.assert_allclose(logits.values[1], np.log(want[1]), rtol=1e-4)
     (raw,) = predictions(members, data, data.train, None)
     np.testing.assert_allclose(raw.values[0], models[0](X), rtol=1e-5)
+
+
+@pytest.mark.parametrize("technique", [Calibrate(), Cascade(), Stack(folds=None)])
+def test_one_column_is_judged_by_labels_of_two_as_by_those_of_one(technique):
+    models = [keras.Sequential([keras.Input((6,)), L.Dense(1, "sigmoid")]) for _ in "ab"]
+    given, yes, found = models if technique.takes_models else models[0], (Y > 0).astype("int32"), []
+    for labels in (np.eye(2)[yes], yes[:, None]):
+        data = Data(train=(X, labels), validation=(X, labels))
+        technique.check(given, data)
+        found.append(technique.apply(given, data).model(X))
+    np.testing.assert_allclose(*found, atol=1e-5)
 
 
 def test_a_stream_is_read_once():

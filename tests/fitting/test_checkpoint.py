@@ -1,11 +1,12 @@
 import subprocess
 import sys
 
+import keras
 import ml_dtypes
 import numpy as np
 import pytest
 
-from kdfuse.fitting.checkpoint import Shelf, State, read, write
+from kdfuse.fitting.checkpoint import Checkpoints, Shelf, State, read, write
 from tests.test_home import limited
 
 ARRAYS = [np.arange(6, dtype="float32").reshape(2, 3), np.array(7, "int64"), np.ones((2,), ml_dtypes.bfloat16), np.zeros((0, 3), "uint8")]
@@ -100,3 +101,20 @@ def test_no_folder_keeps_nothing():
     shelf = Shelf(None)
     shelf.put(0, State({}, {}))
     assert not shelf.open and not shelf.taken and shelf.newest() is None
+
+
+def test_a_loss_scaling_optimizer_comes_back(tmp_path):
+    def made():
+        model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        model.compile(keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(0.1)), "mse", jit_compile=False)
+        model.optimizer.build(model.trainable_variables)
+        return model
+
+    shelf = Shelf(tmp_path)
+    first, second = made(), made()
+    first.fit(np.ones((4, 2), "float32"), np.ones((4, 1), "float32"), callbacks=[Checkpoints(shelf, 1, [])], verbose=0)
+    assert Checkpoints(shelf, 1, []).resume(second) == 1
+    assert len(second.optimizer.variables) == len(first.optimizer.variables)
+    for ours, theirs in zip(second.optimizer.variables, first.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
+    shelf.close()

@@ -6,6 +6,7 @@ import pytest
 
 from kdfuse.data import Data
 from kdfuse.fitting.checks import check_columns, check_outputs, class_weights
+from kdfuse.fitting.stopping import Stopping
 from kdfuse.train import Train
 
 X = np.zeros((8, 4), "float32")
@@ -81,3 +82,25 @@ def test_a_model_whose_votes_stop_every_gradient_is_refused():
         Train().check(keras.Model(inputs, Vote(name="vote")(logits), name="voting"), data)
     beside = keras.layers.Add()([Vote()(logits), keras.layers.Dense(3)(inputs)])
     Train().check(keras.Model(inputs, beside), data)
+
+
+def test_a_curve_of_keras_is_told_by_its_name_here():
+    model, data = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)]), Data(train=(X, LABELS), validation=(X, LABELS))
+    for name, near in (("val_loss", "'validation/loss'"), ("accuracy", "'train/accuracy' or 'validation/accuracy'")):
+        with pytest.raises(ValueError, match=f"`monitor`: Stopping .*Received: '{name}'. Give {near}"):
+            Train(stopping=Stopping(name)).check(model, data)
+    with pytest.raises(ValueError, match="`loss`: expected .* Received: 'msee'"):
+        Train(loss="msee").check(model, data)
+    Train(loss="sparse_categorical_crossentropy").check(model, data)
+
+
+def test_labels_by_name_beside_outputs_by_place():
+    inputs = keras.Input((4,))
+    outputs = {"kind": keras.layers.Dense(3, name="kind")(inputs), "angle": keras.layers.Dense(3, name="angle")(inputs)}
+    data = Data(train=(X, {"kind": LABELS, "angle": X[:, :3] + 1}))
+    listed = keras.Model(inputs, list(outputs.values()))
+    with pytest.raises(ValueError, match=r"`model`: .* its outputs \['kind', 'angle'\] as a list, and the labels are a dict"):
+        Train().check(listed, data)
+    Train().check(keras.Model(inputs, outputs), data)
+    Train().check(keras.Model(inputs, [outputs["angle"], outputs["kind"]]), data)
+    Train().check(listed, Data(train=(X, {"kind": LABELS, "angle": LABELS})))

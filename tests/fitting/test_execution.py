@@ -25,6 +25,7 @@ def test_auto_is_the_largest_divisor_up_to_32(steps, expected):
 def test_a_callback_that_hears_of_every_step_hears_of_every_step():
     assert steps_together("auto", 64, [Epochs(), Steps()]) == 1
     assert steps_together(4, 64, [Steps()]) == 4
+    assert steps_together(np.int64(4), 64, []) == 4
 
 
 def test_a_number_that_does_not_divide_the_epoch_raises():

@@ -46,6 +46,11 @@ def test_min_delta_counts_small_gains_as_none_and_restore_can_be_off():
 
 def test_accuracy_is_better_when_it_rises():
     assert higher_is_better("validation/accuracy") and not higher_is_better("train/soft_targets_loss")
+    metrics = keras.metrics
+    for metric in (metrics.SparseCategoricalCrossentropy, metrics.KLDivergence, metrics.MeanAbsolutePercentageError, metrics.Hinge,
+                   metrics.Poisson, metrics.LogCoshError, metrics.FalsePositives, metrics.RootMeanSquaredError):  # fmt: skip
+        assert not higher_is_better(f"validation/{metric().name}")
+    assert higher_is_better("validation/true_positives") and higher_is_better("validation/auc")
     history, model = History(True), model_with(0.0)
     stop = EarlyStop(Stopping(monitor="validation/accuracy", patience=1), history, model)
     assert follow(stop, history, model, "validation/accuracy", [0.1, 0.2, 0.15]) == 2

@@ -32,6 +32,13 @@ def test_a_keras_model_is_quick_and_left_alone():
     assert model.predict_function is None
 
 
+def test_a_model_with_a_fixed_batch_size_gets_that_many_rows():
+    inputs = keras.Input(batch_shape=(4, 5, 2))
+    model = keras.Model(inputs, keras.layers.LSTM(3, stateful=True)(inputs))  # which takes no other number
+    for rows in (1, 9):
+        assert latency(model, np.zeros((rows, 5, 2), "float32"), repeats=3)["latency/p50_ms"] > 0
+
+
 def test_a_slow_function_ends_in_time():
     calls = []
     found = latency(lambda batch: (calls.append(1), time.sleep(0.2))[0], np.zeros((1, 1)), repeats=1000)

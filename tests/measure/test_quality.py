@@ -172,3 +172,6 @@ def test_confusion():
     assert rows == [{"true": "0", "0": 1, "1": 0, "2": 0}, {"true": "1", "0": 0, "1": 1, "2": 0}, {"true": "2", "0": 0, "1": 1, "2": 1}]
     named = confusion(np.array([[3.0], [-2.0]]), np.array([1, 1]), "logits", ["no", "yes"])
     assert named == [{"true": "no", "no": 0, "yes": 0}, {"true": "yes", "no": 1, "yes": 1}]
+    truths = confusion(np.array([[3.0], [-2.0]]), np.array([1, 1]), "logits", ["false", "true"])
+    assert truths == [{"class": "false", "false": 0, "true": 0}, {"class": "true", "false": 1, "true": 1}]
+    assert confusion(np.eye(2), np.array([0, 1]), "softmax", ["a", "a"])[1] == {"true": "1", "0": 0, "1": 1}

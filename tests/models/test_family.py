@@ -103,7 +103,7 @@ CHANGES: dict[str, dict[str, Any]] = {
 }
 BAD: dict[str, dict[str, list[Any]]] = {
     "mlp": {
-        "units": [0, -1, 2.5, "64", (8, 0), None, True],
+        "units": [0, -1, 2.5, "64", (8, 0), True],
         "layers": [3, -1, 1.0],
         "activation": ["rleu", None],
         "negative_slope": [-0.1, float("nan")],

@@ -21,6 +21,11 @@ def test_the_parameters_of_hintons_teacher() -> None:
     assert mlp(data(), units=1200, layers=2).to_json() == mlp(data(), units=(1200, 1200)).to_json()
 
 
+def test_layers_alone_count_the_default_width() -> None:
+    assert mlp(data()).to_json() == mlp(data(), units=(128, 128)).to_json() == mlp(data(), layers=2).to_json()
+    assert mlp(data(), layers=3).to_json() == mlp(data(), units=(128, 128, 128)).to_json()
+
+
 def test_layers_count_one_width() -> None:
     assert names(mlp(data(), units=7)) == ["input", "flatten", "dense_1", "activation_1", "logits"]
     assert mlp(data(), units=(7, 8), layers=2).count_params() == mlp(data(), units=(7, 8)).count_params()

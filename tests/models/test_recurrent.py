@@ -31,6 +31,10 @@ def test_parameters_by_hand() -> None:
     assert recurrent(TOKENS, units=5, bidirectional=False).count_params() == tokens
 
 
+def test_layers_alone_count_the_default_width() -> None:
+    assert recurrent(data(8, 7), layers=2).to_json() == recurrent(data(8, 7), units=(64, 64)).to_json()
+
+
 def test_the_parts_stand_in_order() -> None:
     model = recurrent(TOKENS, units=4, layers=2, dropout=0.1, pooling="average")
     expected = ["embedding", "dropout_1", "bidirectional_1", "dropout_2", "bidirectional_2", "pooling", "dropout_3", "logits"]

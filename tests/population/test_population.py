@@ -139,6 +139,11 @@ def test_a_schedule_and_rows_of_another_shape_are_refused(few):
     assert "shape" in why_not(flat, Train(), few)
 
 
+def test_targets_that_the_loss_cannot_take_are_left_to_keras(few):
+    training = Train(loss=keras.losses.MeanSquaredError())
+    assert "MeanSquaredError wants targets of 10 columns" in why_not(kf.models.mlp(few, units=4), training, few)
+
+
 def test_weights_in_a_column_are_those_in_a_row(few):
     x, y, _ = few.train.head(100)
     weights, model = np.linspace(0.5, 1.5, 100), kf.models.mlp(few, units=(4,))

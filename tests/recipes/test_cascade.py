@@ -14,6 +14,6 @@ def test_the_recipe_prints_its_table_and_writes_a_model(tmp_path, monkeypatch, c
     monkeypatch.setattr(sys, "argv", ["cascade.py", "--quick"])
     runpy.run_path(str(ROOT / "recipes" / "cascade.py"), run_name="__main__")
     told = capsys.readouterr().out
-    for word in ("ensemble", "member 2", "threshold", "leave on test"):
+    for word in ("ensemble", "convnet", "mean", "threshold", "leave on test"):
         assert word in told, told
     assert keras.models.load_model(tmp_path / "cascade.keras").output_shape == (None, 10)

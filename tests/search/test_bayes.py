@@ -29,3 +29,8 @@ def test_bad_settings_say_what_is_wrong():
     for settings in ({"batch": 0}, {"n_trials": 0}, {"sampler": "tpee"}):
         with pytest.raises(ValueError, match=next(iter(settings))):
             kf.BayesSearch(kf.Train(epochs=1), {"learning_rate": [0.1]}, **settings)
+
+
+def test_no_candidate_is_trained_twice_and_a_small_space_is_tried_whole(data):
+    _, report = kf.BayesSearch(kf.Train(epochs=1), {"build__units": [2, 3]}, n_trials=12, batch=4)(kf.models.mlp, data)
+    assert sorted(row["build__units"] for row in report.tables["trials"]) == [2, 3]

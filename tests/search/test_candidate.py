@@ -101,3 +101,25 @@ def test_the_seed_of_the_space_wins(data):
     candidate = values(Choice(kf.Train(), {"build__seed": [7]}, kf.models.mlp, seed=1))
     assert candidate.settings == {"seed": 7}
     assert dataclasses.replace(candidate, number=2).number == 2
+
+
+def test_techniques_whose_texts_are_alike_are_different_candidates(data):
+    trainings = [kf.Train(epochs=1), kf.Train(epochs=2)]
+    choice = Choice(kf.Train(), {"technique": trainings}, kf.models.mlp)
+    assert [values(choice, technique=one).texts() for one in trainings] == [{"technique": "Train"}, {"technique": "Train (1)"}]
+
+
+def test_settings_that_do_not_go_together_are_told_by_the_candidate(data):
+    choice = Choice(kf.Train(), {"training__jit": ["auto", True], "training__deterministic": [True]}, kf.models.mlp)
+    assert not values(choice).error
+    assert "no deterministic mode" in values(choice, training__jit=True).error
+
+
+def test_a_model_is_refused_where_no_candidate_could_take_it(data):
+    watched, few = kf.Train(stopping=kf.Stopping()), data.with_splits(validation=None)
+    model, space = kf.models.mlp(data, units=4), {"learning_rate": [0.1, 0.2]}
+    with pytest.raises(ValueError, match="no validation split"):
+        Choice(watched, space, model).check_model(few)
+    Choice(watched, space, model).check_model(data)
+    Choice(watched, {**space, "stopping": [None, kf.Stopping()]}, model).check_model(few)  # with some it goes
+    Choice(watched, space, kf.models.mlp).check_model(few)  # a builder's models are not there yet

@@ -18,7 +18,7 @@ def test_bare_names_mean_the_validation_split(data):
     assert goals.objectives == ("validation/accuracy", "cost/macs", "validation/log_loss")
     assert goals.signs == (1, -1, -1)
     assert goals.limits == {"size/parameters": 10, "validation/macro_f1": 0.5}
-    assert make_goals(None, None, None, data).objectives == ("validation/accuracy",)
+    assert make_goals(None, None, None, data).objectives == make_goals((), [], None, data).objectives == ("validation/accuracy",)
     assert make_goals(None, "log_loss", None, data).objectives == ("validation/log_loss",)
 
 
@@ -26,6 +26,17 @@ def test_regression_wants_r2():
     x = np.arange(40, dtype="float32").reshape(20, 2)
     data = kf.Data(train=(x, x[:, 0]), validation=(x, x[:, 0]))
     assert make_goals(None, None, None, data).objectives == ("validation/r2",)
+    with pytest.raises(ValueError, match="Use r2, rmse or mae"):
+        make_goals(None, None, {"accuracy": 0.5}, data)
+
+
+def test_of_several_outputs_one_is_named_where_there_is_no_mean():
+    x = np.arange(40, dtype="float32").reshape(20, 2)
+    y = {"a": np.arange(20) % 2, "b": x[:, 0]}
+    data = kf.Data(train=(x, y), validation=(x, y))
+    assert make_goals(("accuracy", "validation/b/r2"), None, None, data).objectives == ("validation/accuracy", "validation/b/r2")
+    with pytest.raises(ValueError, match="name one: 'validation/<output>/r2'"):
+        make_goals("r2", None, None, data)
 
 
 def test_values_are_turned_so_that_more_is_better(data):
@@ -55,6 +66,9 @@ def test_limits_follow_the_meaning_of_a_figure(data):
         ({"minimize": "accuracy"}, ValueError, "higher is better"),
         ({"maximize": ("accuracy", "validation/accuracy")}, ValueError, "twice"),
         ({"limits": {"parameters": "many"}}, TypeError, "a number for 'parameters'"),
+        ({"limits": [("parameters", 5)]}, TypeError, "`limits`: expected a dict"),
+        ({"maximize": 5}, TypeError, "`maximize`: expected a name"),
+        ({"minimize": "rmse"}, ValueError, "the task is classification, which has no such figure"),
     ],
 )
 def test_bad_goals_say_what_is_wrong(data, asked, error, said):

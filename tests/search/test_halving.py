@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 import kdfuse as kf
+from kdfuse.search.session import Session
 
 RATES = [0.03, 0.01, 0.003, 1e-6]
 
@@ -100,3 +101,23 @@ def test_with_several_objectives_as_many_are_trained_to_the_end_as_make_a_front(
         search = kf.HalvingSearch(kf.Train(batch_size=64), space, maximize="accuracy", minimize=minimize, **settings)
         _, report = search(kf.models.mlp, data)
         assert sum(row["status"] == "finished" for row in report.tables["trials"]) == ended
+
+
+def test_few_epochs_are_halved_too():
+    assert kf.HalvingSearch(kf.Train(), {"learning_rate": [0.1]}, max_epochs=2).brackets() == [(3, 1)]
+    assert kf.HalvingSearch(kf.Train(), {"learning_rate": [0.1]}, max_epochs=27, min_epochs=10).brackets() == [(3, 10)]
+    assert kf.HalvingSearch(kf.Train(), {"learning_rate": [0.1]}, max_epochs=1).brackets() == [(1, 1)]
+
+
+@pytest.mark.parametrize("vectorized", [True, False])
+def test_when_the_time_is_up_the_best_goes_on_to_the_end(data, vectorized, monkeypatch):
+    over = property(lambda self: lambda: any(trial.rungs for trial in self.trials), lambda self, _: None)
+    monkeypatch.setattr(Session, "over", over, raising=False)
+    space = {"training__learning_rate": [0.03, 0.01, 1e-6, 1e-7]}
+    search = kf.HalvingSearch(
+        kf.Train(batch_size=256), space, max_epochs=8, eta=2, n_trials=4, refit=False, vectorized=vectorized, timeout=60
+    )
+    _, report = search(lambda data: kf.models.mlp(data, units=4), data)
+    rows = report.tables["trials"]
+    assert [row["status"] for row in rows] == ["finished", "stopped", "stopped", "stopped"]
+    assert rows[0]["epochs"] == 8 and any("time was up" in note for note in report.notes)

@@ -12,7 +12,7 @@ from kdfuse.train import Train
 
 
 def marked(model, build=kf.models.convnet, **settings):
-    return mark(Candidate(0, {}, kf.Train(**settings), build, {}), model)
+    return mark(Candidate(0, {}, kf.Train(**settings), build, {}, {}), model)
 
 
 def test_learning_rate_seeds_and_weights_do_not_count(data):
@@ -34,7 +34,7 @@ def test_who_is_compiled_for_its_trial_alone(data):
     assert marked(model, precision="mixed_float16") is None
     assert marked(model, build=model) is None
     assert marked(model, optimizer=keras.optimizers.Adam()) is None
-    assert mark(Candidate(0, {}, kf.Distill(model), kf.models.convnet, {}), model) is None
+    assert mark(Candidate(0, {}, kf.Distill(model), kf.models.convnet, {}, {}), model) is None
     model.compile("sgd", "mse")
     assert marked(model) is None
 

@@ -23,7 +23,7 @@ def test_the_settings_of_builders():
 
     assert builder_settings(plain) == {"width": 3, "depth": None}
     assert builder_settings(functools.partial(plain, depth=2)) == {"width": 3, "depth": 2}
-    assert builder_settings(mlp)["units"] == (128, 128) and "data" not in builder_settings(mlp)
+    assert builder_settings(mlp)["activation"] == "relu" and "data" not in builder_settings(mlp)
     assert takes(loose, "anything") and not takes(plain, "anything") and not takes(TEACHER, "anything") and not takes(3, "anything")
 
 

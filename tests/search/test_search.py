@@ -181,5 +181,27 @@ def test_bad_models_and_data_say_what_is_wrong(data, space):
         search(kf.models.mlp, (1, 2))
     with pytest.raises(ValueError, match="one at a time"):
         kf.RandomSearch(kf.Train(epochs=1), space, minimize="p50_ms", n_jobs=2)(kf.models.mlp, data)
-    with pytest.raises(ValueError, match="`maximize`.*was not measured"):
+    stream = kf.Data(data.train.dataset(32), data.validation.dataset(32))
+    with pytest.raises(ValueError, match="`n_jobs`: a tf.data.Dataset cannot go to other processes"):
+        kf.RandomSearch(kf.Train(epochs=1), space, n_jobs=2)(kf.models.mlp, stream)
+    with pytest.raises(ValueError, match="`maximize`.*is not measured"):
         kf.GridSearch(kf.Train(epochs=1), {"build__units": [4]}, maximize="tflite/accuracy")(kf.models.mlp, data)
+
+
+def test_techniques_that_are_choices_are_all_tried(data):
+    _, report = kf.GridSearch(kf.Train(), {"technique": [kf.Train(epochs=1), kf.Train(epochs=2)]})(kf.models.mlp, data)
+    assert sorted((row["technique"], row["epochs"]) for row in report.tables["trials"]) == [("Train", 1), ("Train (1)", 2)]
+
+
+def test_settings_that_do_not_go_together_make_a_failed_trial(data):
+    space = {"training__jit": [True], "training__deterministic": [False, True]}
+    _, report = kf.GridSearch(kf.Train(epochs=1), space)(lambda data: kf.models.mlp(data, units=2), data)
+    assert [row["status"] for row in report.tables["trials"]] == ["finished", "failed"]
+    assert "no deterministic mode" in report.tables["trials"][1]["error"]
+
+
+def test_a_model_that_the_technique_refuses_is_refused_before_the_first_trial(data):
+    one_layer = kf.models.mlp(data, units=())
+    with recording.use(recording.Memory()) as memory, pytest.raises(ValueError, match="no unit that may go"):
+        kf.RandomSearch(kf.Shrink(), {"keep": kf.Float(0.2, 0.9)})(one_layer, data)
+    assert not [hook for hook, _ in memory.events if hook == "start"]

@@ -2,6 +2,7 @@ import time
 import warnings
 
 import numpy as np
+import optuna
 import pytest
 from scipy.stats import loguniform
 from sklearn.base import clone, is_classifier
@@ -200,3 +201,23 @@ def test_workers_change_the_time_alone():
     one, two = (search(KerasClassifier(training=training), space, strategy="bayes", n_jobs=jobs).fit(X, Y) for jobs in (None, 2))
     assert [str(params) for params in one.cv_results_["params"]] == [str(params) for params in two.cv_results_["params"]]
     np.testing.assert_allclose(one.cv_results_["mean_test_score"], two.cv_results_["mean_test_score"], atol=1e-6)
+
+
+def test_a_search_of_other_rows_weights_choices_or_models_begins_anew(tmp_path):
+    storage = f"sqlite:///{tmp_path / 'one.db'}"
+    long = [10.0**-power for power in range(12)]  # whose text is cut
+    weights = np.where(Y < 5, 1.0, 3.0)
+    made = [
+        search(TREE, {"max_depth": [1]}, n_trials=1, storage=storage).fit(X, Y),
+        search(TREE, {"max_depth": [1]}, n_trials=1, storage=storage).fit(X, Y, sample_weight=weights),
+        search(LINEAR, {"alpha": long}, n_trials=1, storage=storage).fit(X, Y),
+        search(LINEAR, {"alpha": [*long[:-1], 7.0]}, n_trials=1, storage=storage).fit(X, Y),
+        search(LINEAR, {"alpha": loguniform(1, 2)}, n_trials=1, storage=storage).fit(X, Y),
+        search(LINEAR, {"alpha": loguniform(3, 4)}, n_trials=1, storage=storage).fit(X, Y),
+    ]
+    assert len(set(optuna.get_all_study_names(storage))) == len(made)
+    assert made[0].best_score_ != made[1].best_score_ and made[5].best_params_["alpha"] >= 3
+
+
+def test_one_score_may_be_named_by_refit():
+    assert search(TREE, {"max_depth": [2, 4]}, refit="accuracy").fit(X, Y).best_params_ == {"max_depth": 4}

@@ -58,6 +58,13 @@ def test_runs_that_are_open_when_a_search_dies_are_killed(session):
     assert [arguments[1] for hook, arguments in memory.events if hook == "end"] == ["killed"]
 
 
+def test_no_trial_is_hopeless_where_its_size_may_bring_it_to_the_front(session, data):
+    for minimize, stops in ((None, True), ("log_loss", True), ("parameters", False)):
+        goals = make_goals("accuracy", minimize, None, data)
+        one = Session(session.choice, goals, data, session.ledger, session.progress, stop_hopeless=True)
+        assert one.stop_hopeless is stops
+
+
 def test_when_the_time_is_up_nothing_begins(session):
     session.over = lambda: True
     with session:

@@ -60,6 +60,8 @@ def test_points_divide_a_range_with_both_ends():
         (lambda: Space({}), ValueError, "nothing to choose"),
         (lambda: Space({"a": []}), ValueError, "'a'.*empty list"),
         (lambda: Space([1]), TypeError, "a dict"),
+        (lambda: Space({"a": {8, 16}}), TypeError, "'a' in an order of their own.*Give a list"),
+        (lambda: Space({"a": iter([8, 16])}), TypeError, "Give a list"),
         (lambda: Space({"a": Int}), TypeError, r"Int\(low, high\)"),
     ],
 )
@@ -88,3 +90,19 @@ def test_labels_are_short_and_different():
     assert space.labels("a")["len"] is len
     assert list(Space({"a": [[1], (1,)]}).labels("a")) == ["[1]", "(1,)"]
     assert label(object()) == "object"
+
+
+def test_ranges_and_arrays_are_choices_of_plain_numbers():
+    space = Space({"a": range(1, 4), "b": np.arange(2), "c": [np.int64(7), np.float32(0.5)], "d": stats.randint(1, 3)})
+    assert space.choices("a") == (1, 2, 3)
+    assert [type(one) for name in "bc" for one in space.choices(name)] == [int, int, int, float]
+    assert type(space.draw(seeded(0, 0))["d"]) is int
+
+
+def test_the_texts_of_two_choices_are_different():
+    first, second = (lambda: 0), (lambda: 1)
+    space = Space({"a": [first, second], "b": [(8, 8), (4,)]})
+    assert [space.text("a", value) for value in (first, second)] == ["<lambda>", "<lambda> (1)"]
+    assert [space.text("b", value) for value in ((8, 8), 3, "x")] == ["(8, 8)", 3, "x"]
+    long = Space({"a": [(1,) * 30, (2,) * 30]})
+    assert [long.text("a", value) for value in long.choices("a")] == ["tuple", "tuple (1)"]

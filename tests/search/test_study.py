@@ -1,12 +1,16 @@
+from types import SimpleNamespace
+
 import numpy as np
 import optuna
 import pytest
 from scipy.stats import loguniform, randint
 from sklearn.linear_model import LogisticRegression
 
+from kdfuse.distill.distill import Distill
+from kdfuse.models.mlp import mlp
 from kdfuse.search.conditional import Conditional
 from kdfuse.search.space import Float, Int
-from kdfuse.search.study import Study
+from kdfuse.search.study import Study, told
 
 SPACE = {"C": Float(1e-3, 10.0, log=True), "max_iter": Int(1, 50), "class_weight": [None, "balanced"]}
 
@@ -63,7 +67,8 @@ def test_a_space_that_is_tried_whole_gives_no_more():
 def test_distributions_of_scipy_are_asked_by_their_quantiles():
     one = study({"C": loguniform(1e-3, 10), "max_iter": randint(1, 50), "class_weight": [None]})
     for params in advance(one, batches=2):
-        assert 1e-3 <= params["C"] <= 10 and type(params["C"]) is float and 1 <= params["max_iter"] < 50 and params["max_iter"] % 1 == 0
+        assert 1e-3 <= params["C"] <= 10 and type(params["C"]) is float and 1 <= params["max_iter"] < 50
+        assert type(params["max_iter"]) is int
 
     class Draws:
         def rvs(self, size=None, random_state=None):
@@ -88,3 +93,19 @@ def test_a_study_of_other_objectives_is_refused(tmp_path):
     study(objectives=2, storage=storage, name="one")
     with pytest.raises(ValueError, match="'one' has 2 objectives, this search 1"):
         study(storage=storage, name="one")
+
+
+def test_a_study_of_other_choices_is_refused(tmp_path):
+    storage = f"sqlite:///{tmp_path / 'study.db'}"
+    one = study({"C": [1.0, 2.0]}, "random", storage=storage, name="one")
+    ((trial, params),) = one.ask(1)
+    one.tell(trial, params, [1.0], [])
+    for other in ({"C": [3.0, 4.0]}, {"max_iter": Int(1, 50)}):
+        with pytest.raises(ValueError, match="`study_name`: the study 'one' in the storage has '.*', which this space has not"):
+            study(other, "random", storage=storage, name="one")
+
+
+def test_models_are_told_by_their_weights():
+    data = SimpleNamespace(input_shape=(3,), task="classification", classes=2)
+    first, second = (told(Distill(mlp(data, units=2, seed=seed))) for seed in (0, 1))
+    assert first != second == told(Distill(mlp(data, units=2, seed=1)))

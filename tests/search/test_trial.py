@@ -5,7 +5,7 @@ from kdfuse.search.trial import Trial
 
 
 def make(units=8):
-    return Trial(Candidate(3, {"build__units": units, "build": len}, None, len, {}))
+    return Trial(Candidate(3, {"build__units": units, "build": len}, None, len, {}, {"build__units": units, "build": "len"}))
 
 
 def test_a_trial_comes_back_from_what_was_kept_of_it():

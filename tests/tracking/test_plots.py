@@ -42,6 +42,12 @@ def test_confusion_shows_shares_of_the_true_class() -> None:
     assert "92.5% of 40 right" in axes.get_title(loc="left")
 
 
+def test_confusion_of_classes_that_are_called_true_and_false() -> None:
+    axes = confusion([{"class": "false", "false": 3, "true": 1}, {"class": "true", "false": 0, "true": 4}]).axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["false", "true"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["false", "true"]
+
+
 def test_draw_writes_files_and_leaves_pyplot_alone(tmp_path: Path) -> None:
     before = "matplotlib.pyplot" in sys.modules
     paths = draw(Report(technique="Train", history=HISTORY, tables={"confusion/test": MATRIX, "models": []}), tmp_path / "plots")

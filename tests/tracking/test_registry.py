@@ -55,6 +55,12 @@ def test_where_mlflow_points_to_is_left_as_it_was(variable: str | None, code: st
         mlflow.set_tracking_uri(None)
 
 
+def test_a_registered_name_may_have_quotes(recorder: MlflowRecorder) -> None:
+    run, name = recorded("a", net()), "Ada's net"
+    assert [kf.promote(run.id, name), kf.promote(run.id, name)] == [1, 2]
+    assert kf.load_model(f"models:/{name}@champion").count_params() == net().count_params()
+
+
 def test_the_champion_is_the_one_that_was_promoted_last(recorder: MlflowRecorder, runs: Callable[..., Any]) -> None:
     first, second = net(1), net(2)
     run, _ = recorded("a", first), recorded("b", second)

@@ -59,6 +59,13 @@ def test_a_deleted_experiment_comes_back(database: str) -> None:
     assert Store(Destination.current("x")).experiment == first.experiment
 
 
+def test_one_that_is_deleted_while_its_store_is_open_takes_the_next_run(database: str) -> None:
+    store = Store(Destination.current("x"))
+    store.client.delete_experiment(store.experiment)
+    run = store.begin(1000, {"kdfuse.run_id": "a"}, "next")
+    assert store.find("a").info.run_id == run.info.run_id and run.info.run_name == "next"
+
+
 def test_count_runs(database: str, tmp_path: Path) -> None:
     store = Store(Destination.current("x"))
     for _ in range(3):

@@ -11,6 +11,7 @@ from kdfuse.data import Data
 from kdfuse.ensemble.joined import inputs_for, outputs_of
 from kdfuse.ensemble.members import Member, flat_heads
 from kdfuse.ensemble.mixed.side_by_side import SideBySide
+from kdfuse.ensemble.predictions import in_one_column
 from kdfuse.measure.measure import Part, parts_of
 from kdfuse.measure.predict import Pass
 
@@ -69,7 +70,10 @@ def parts_in(features: np.ndarray, targets: Any, weights: Any, members: Sequence
         outputs = keras.tree.pack_sequence_as(structure, own) if keras.tree.is_nested(structure) else own[0]
         done = Pass(outputs, targets, weights, [None] * len(sizes), "")
         parts = parts_of(member.model, done, data, member.head)
-        found.append([part._replace(head=SCALED[head] if scale == "logits" else head) for part, head in zip(parts, heads, strict=True)])
+        judged = [
+            part._replace(targets=in_one_column(part.targets, part.values.shape, head)) for part, head in zip(parts, heads, strict=True)
+        ]
+        found.append([part._replace(head=SCALED[head] if scale == "logits" else head) for part, head in zip(judged, heads, strict=True)])
     return found
 
 

@@ -13,7 +13,7 @@ from kdfuse.ensemble.ensemble import Ensemble, beside
 from kdfuse.ensemble.grown import seed_of
 from kdfuse.ensemble.joined import inputs_for, outputs_of
 from kdfuse.ensemble.masks import is_masked
-from kdfuse.ensemble.members import Member, free_name, take
+from kdfuse.ensemble.members import Member, free_name, kept_names, take
 from kdfuse.ensemble.mixed.gating import GatedSum, Inference, TopKGate, variation
 from kdfuse.ensemble.mixed.side_by_side import SideBySide
 from kdfuse.ensemble.parallel.training import check_training
@@ -171,7 +171,8 @@ def gated(members: Sequence[Member], gate: keras.Model, data: Data, how: str = "
         if how == "frozen":
             inside = [dataclasses.replace(one, model=Inference(one.model, name=f"frozen_{at + 1}")) for at, one in enumerate(members)]
         columns = outputs_of(inside, inputs, "probabilities")
-    flat = [GatedSum(name=f"gated_{place + 1}")([weights, *tensors]) for place, tensors in enumerate(columns)]
+    names = kept_names(members[0], [f"gated_{place + 1}" for place in range(len(columns))])
+    flat = [GatedSum(name=name)([weights, *tensors]) for name, tensors in zip(names, columns, strict=True)]
     outputs = keras.tree.pack_sequence_as(structure, flat) if keras.tree.is_nested(structure) else flat[0]
     given = (inputs, tuple(tensor for column in columns for tensor in column)) if how == "ahead" else inputs
     return keras.Model(given, outputs, name="gated")

@@ -10,7 +10,7 @@ from kdfuse.data import Data
 from kdfuse.ensemble.calibrate import need_validation
 from kdfuse.ensemble.ensemble import Ensemble, beside
 from kdfuse.ensemble.joined import SCALES
-from kdfuse.ensemble.members import Member, flat_heads, free_name, take
+from kdfuse.ensemble.members import Member, flat_heads, free_name, kept_names, take
 from kdfuse.ensemble.mixed.features import Features, check_flat, check_one_a_row, features_of, parts_in
 from kdfuse.ensemble.mixed.folds import out_of_fold
 from kdfuse.ensemble.mixed.linear import fit_linear
@@ -162,10 +162,10 @@ class Stack(Ensemble):
 
     def _linear(self, graph: Features, features: np.ndarray, parts: Sequence[Sequence[Part]], members: Sequence[Member]) -> Result:
         flat, result, names = [], Result(None), _names(members)
-        for part, head in zip(parts[0], flat_heads(members[0]), strict=True):
+        ends = kept_names(members[0], [f"stack_{part.label}" if part.label else "stack_output" for part in parts[0]])
+        for part, head, end in zip(parts[0], flat_heads(members[0]), ends, strict=True):
             found = fit_linear(features, part.targets, part.weights, head, part.values.shape[-1], self.C)
-            name = free_name(f"stack_{part.label}" if part.label else "stack_output", names)
-            layer = keras.layers.Dense(len(found.bias), activation=found.activation, dtype="float32", name=name)
+            layer = keras.layers.Dense(len(found.bias), activation=found.activation, dtype="float32", name=free_name(end, names))
             flat.append(layer(graph.features))
             layer.set_weights([found.kernel, found.bias])
             if not found.converged:
@@ -187,8 +187,9 @@ class Stack(Ensemble):
         if isinstance(heads, str) and not keras.tree.is_nested(given):
             outputs = Probabilities(heads)(given)
         else:
-            pairs = zip(keras.tree.flatten(given), keras.tree.flatten(heads), strict=True)
-            outputs = keras.tree.pack_sequence_as(given, [Probabilities(head)(value) for value, head in pairs])
+            flat, ends = keras.tree.flatten(given), kept_names(members[0], [None] * len(keras.tree.flatten(given)))
+            triples = zip(flat, keras.tree.flatten(heads), ends, strict=True)
+            outputs = keras.tree.pack_sequence_as(given, [Probabilities(head, name=end)(value) for value, head, end in triples])
         return Result(keras.Model(graph.inputs, outputs, name="stack"), fitted.history, notes=list(fitted.notes))
 
     def _build(self, split: ArraySplit, held: ArraySplit | None, data: Data) -> tuple[keras.Model, Data]:

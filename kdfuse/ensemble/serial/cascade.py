@@ -11,7 +11,7 @@ from kdfuse.ensemble.calibrate import calibrated, need_validation, temperature
 from kdfuse.ensemble.calibration import before_and_after, heated
 from kdfuse.ensemble.ensemble import Ensemble, beside
 from kdfuse.ensemble.joined import inputs_for
-from kdfuse.ensemble.members import Member, flat_heads, take
+from kdfuse.ensemble.members import Member, flat_heads, named, take
 from kdfuse.ensemble.predictions import predictions
 from kdfuse.ensemble.serial.confidence import MEASURES
 from kdfuse.ensemble.serial.escalate import Escalate
@@ -122,7 +122,8 @@ def escalating(parts: Sequence[keras.Model], like: Member, thresholds: Sequence[
     for place in reversed(range(len(parts) - 1)):
         inputs = inputs_for(parts, data)
         ask = Escalate(asked, thresholds[place], measure, heads, name=f"ask_{place + 2}")
-        asked = keras.Model(inputs, ask((inputs, parts[place](inputs))), name="cascade" if place == 0 else f"cascade_from_{place + 1}")
+        answers = named(ask((inputs, parts[place](inputs))), like)
+        asked = keras.Model(inputs, answers, name="cascade" if place == 0 else f"cascade_from_{place + 1}")
     return asked
 
 

@@ -107,10 +107,10 @@ class Chained(Ensemble):
             models.append(made)
         made.name = "chained"
         alike = [place for place, stage in enumerate(stages[:-1]) if (stage.data.task, stage.data.classes) == (data.task, data.classes)]
-        every = beside(models)
-        result = Result(made, baselines={name: every[name] for name in (f"member {place + 1}" for place in alike)})
+        every = list(beside(models, [one.name for one in model]).items())
+        result = Result(made, baselines=dict(every[place] for place in alike))
         if alike:
-            result.notes.append(f"Member {', '.join(str(place + 1) for place in alike)}: the chain up to that model.")
+            result.notes.append(f"{', '.join(result.baselines)}: the chain up to that model.")
         if len(alike) < len(stages) - 1:
             result.notes.append("Stages with other labels than the last one's are measured in their child runs alone.")
         return result

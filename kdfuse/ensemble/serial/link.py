@@ -6,7 +6,7 @@ import keras
 
 from kdfuse.data import Data
 from kdfuse.ensemble.joined import inputs_for
-from kdfuse.ensemble.members import Member, take
+from kdfuse.ensemble.members import Member, kept_names, take
 from kdfuse.ensemble.mixed.gating import Inference
 from kdfuse.ensemble.serial.adding import Adding
 from kdfuse.ensemble.values import Logits, Probabilities
@@ -51,8 +51,9 @@ def linked(before: Stage, stage: Stage, number: int, frozen: bool = False) -> ke
     member = take([stage.model], stage.data)[0]
     member.model.name = f"model_{number}"
     leaves, heads = keras.tree.flatten(member.model(inputs)), _flat_heads(member)
+    ends = kept_names(member, [f"answers_{number}_{place}" for place in range(len(leaves))])
     outputs = [
-        _added(leaf, head, heard, f"{number}_{place}", stage.model)
+        _added(leaf, head, heard, f"{number}_{place}", ends[place], stage.model)
         for place, (leaf, head, heard) in enumerate(zip(leaves, heads, _heard(said, earlier, member, number), strict=True))
     ]
     nested = keras.tree.is_nested(member.outputs)
@@ -96,16 +97,16 @@ def _heard(said: list[Any], earlier: Member, member: Member, number: int) -> lis
     return said
 
 
-def _added(leaf: Any, head: str, said: Any, name: str, model: keras.Model) -> Any:
-    """An output that has heard what was said, on the scale on which it was."""
+def _added(leaf: Any, head: str, said: Any, name: str, end: str, model: keras.Model) -> Any:
+    """An output that has heard what was said, on the scale on which it was, as that of a layer `end`."""
     if tuple(leaf.shape[1:-1]) != tuple(said.shape[1:-1]):
         raise ValueError(
             f"`model` of Chained: the outputs {tuple(leaf.shape)} of {model.name!r} cannot take predictions of shape {tuple(said.shape)}. "
             "Give it an input of its own for them."
         )
     added = Adding(leaf.shape[-1], name=f"adding_{name}")([Logits(head, name=f"logits_{name}")(leaf), said])
-    end = head if head in ("softmax", "sigmoid") else "linear"
-    return keras.layers.Activation(end, dtype="float32", name=f"answers_{name}")(added)
+    activation = head if head in ("softmax", "sigmoid") else "linear"
+    return keras.layers.Activation(activation, dtype="float32", name=end)(added)
 
 
 def _flat_heads(member: Member) -> list[str]:

@@ -86,11 +86,13 @@ def resolve(name: str, rows: Iterable[Values], argument: str) -> str:
 
 
 def quality(rows: Iterable[Values], split: str = "validation") -> str | None:
-    """The figure of a split that models are judged by; of several outputs, the first one's."""
+    """The figure of a split that models are judged by; of several outputs the mean, else the first one's."""
     there = list(dict.fromkeys(key for row in rows for key in row))
     for name in QUALITIES:
+        if f"{split}/{name}" in there:
+            return f"{split}/{name}"
         for key in there:
-            if key == f"{split}/{name}" or re.fullmatch(rf"{split}/[^/]+/{name}", key):
+            if re.fullmatch(rf"{split}/[^/]+/{name}", key):
                 return key
     return None
 

@@ -149,6 +149,8 @@ def _common_name(records: Sequence[Record], known: Mapping[str, Record]) -> str:
     if len(names) == 1:
         return names[0]
     parts = [re.split(r"(\d+)", name) for name in names]
+    if len({len(one) for one in parts}) > 1:  # inside techniques that are called differently
+        return _common_name(records, {}) if known else records[-1].technique
     kept = "".join(one[0] if len(set(one)) == 1 else "\0" for one in zip(*parts, strict=True))
     kept = re.sub(r"[\s,;:(_=-]*(\bseed)?[\s:=_-]*\0\)?", "", kept).strip(" ,;:_-")
     return kept or records[-1].technique

@@ -74,10 +74,10 @@ def test_the_mixture_is_the_sum_of_the_members_each_times_its_weight(dense):
 
 
 def test_frozen_members_stay_and_the_gate_learns(dense):
-    for place, model in enumerate(MEMBERS):
+    for model in MEMBERS:
         inside = dense.model.get_layer(model.name)
         assert all(np.array_equal(a, b) for a, b in zip(inside.get_weights(), model.get_weights(), strict=True))
-        assert inside.trainable and all(layer.trainable for layer in inside.layers) and dense.baselines[f"member {place + 1}"] is model
+        assert inside.trainable and all(layer.trainable for layer in inside.layers) and dense.baselines[model.name] is model
     assert dense.history["train/loss"][-1] < dense.history["train/loss"][0] and len(dense.history["validation/loss"]) == 6
 
 
@@ -160,7 +160,7 @@ def test_a_file_and_a_teacher(dense, tmp_path):
 @pytest.mark.slow
 def test_a_mixture_in_a_mixture_and_its_report(dense):
     again, report = Gate(training=Train(epochs=1, optimizer="sgd", steps_per_execution=1, checkpoint=0))([dense.model, MEMBERS[0]], BARE)
-    assert again.get_layer("gate") and [row["model"] for row in report.rows()] == ["ensemble", "member 1", "member 2"]
+    assert again.get_layer("gate") and [row["model"] for row in report.rows()] == ["ensemble", "gated", MEMBERS[0].name]
     assert report.tables["gate"][0]["model"] == "1: gated"
 
 

@@ -190,7 +190,7 @@ def test_several_outputs_each_see_all_predictions():
 
 def test_a_builder_as_meta_a_stack_in_a_stack_and_its_file(tmp_path):
     result = stacked(Stack(lambda data: mlp(data, units=(8,)), folds=None, meta_training=FAST))
-    assert len(result.history["train/loss"]) == 2 and result.baselines["member 2"] is MEMBERS[1]
+    assert len(result.history["train/loss"]) == 2 and result.baselines[MEMBERS[1].name] is MEMBERS[1]
     found = np.asarray(result.model(X_TEST))
     np.testing.assert_allclose(found.sum(1), 1, atol=1e-5)
     logits = result.model.get_layer("mlp")(features_of(take(MEMBERS, DATA), DATA, "probabilities", False).model(X_TEST))
@@ -205,7 +205,7 @@ def test_a_builder_as_meta_a_stack_in_a_stack_and_its_file(tmp_path):
 @pytest.mark.slow
 def test_the_report():
     _, report = Stack(folds=None)(MEMBERS, DATA)
-    assert [row["model"] for row in report.rows()] == ["ensemble", "member 1", "member 2"] and len(report.tables["stack"]) == 2
+    assert [row["model"] for row in report.rows()] == ["ensemble", *(one.name for one in MEMBERS)] and len(report.tables["stack"]) == 2
 
 
 def test_members_are_trained_anew_in_the_folds_and_stay_as_given():

@@ -87,7 +87,7 @@ def test_it_is_saved_loaded_nested_and_taught_from(models, test_rows, tmp_path):
     np.testing.assert_allclose(keras.models.load_model(tmp_path / "committee.keras")(x[:50]), committee(x[:50]), atol=1e-6)
     votes = np.asarray(nested(x[:50]))
     assert set(np.unique(votes.round(4))) <= {0, np.float32(1 / 3).round(4), np.float32(2 / 3).round(4), 1}
-    assert [row["model"] for row in report.rows()] == ["ensemble", "member 1", "member 2", "member 3"]
+    assert [row["model"] for row in report.rows()] == ["ensemble", "member 1", "net", "member 3"]
     student, taught = Distill(committee, training=Train(epochs=1))(net(9), DIGITS)
     assert taught.metrics["kd/agreement"] > 0 and student.output_shape == (None, 10)
 

@@ -63,7 +63,7 @@ def test_the_members_are_the_ends_of_the_cycles(given):
     x = DIGITS.example(10)
     chances = np.mean([keras.ops.softmax(one(x)) for one in members_of(model)], axis=0)
     np.testing.assert_allclose(model(x), chances, atol=1e-6)
-    assert [row["model"] for row in report.rows()] == ["ensemble", *(f"member {place + 1}" for place in range(cycles))]
+    assert [row["model"] for row in report.rows()] == ["ensemble", *(f"cycle_{place + 1}" for place in range(cycles))]
 
 
 def test_an_interrupted_run_goes_on_with_its_snapshots(given, monkeypatch):

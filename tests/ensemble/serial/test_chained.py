@@ -46,7 +46,7 @@ def chained(pair, halves):
 
 def test_each_is_trained_on_its_own_data_and_hears_the_one_before(chained, pair, halves, tmp_path):
     chain, report = chained
-    assert [row["model"] for row in report.rows()] == ["chain", "member 1"]
+    assert [row["model"] for row in report.rows()] == ["chain", "net_0"]
     assert report.metrics["cost/macs"] == 2 * report.rows()[1]["cost/macs"] + 10 * 10  # and the map of what was said
     assert [one.name for one in report.children] == ["stage 1", "stage 2"]
     alone = FAST.apply(pair[0], halves[0]).model

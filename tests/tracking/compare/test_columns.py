@@ -59,4 +59,6 @@ def test_quality_of_regressions_and_of_several_outputs() -> None:
     assert quality([{"validation/rmse": 1.0}]) == "validation/rmse" and quality([{"size/parameters": 1.0}]) is None
     outputs = [{"validation/digit/accuracy": 0.5, "test/digit/accuracy": 0.6, "test/even/accuracy": 0.7}]
     assert quality(outputs) == "validation/digit/accuracy"
+    means = [{**outputs[0], "validation/accuracy": 0.55}]
+    assert quality(means) == "validation/accuracy" and quality([{"validation/digit/rmse": 0.1, **means[0]}]) == "validation/accuracy"
     assert usual(outputs) == ["model", "front", "validation/digit/accuracy", "test/digit/accuracy", "test/even/accuracy"]

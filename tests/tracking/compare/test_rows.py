@@ -71,6 +71,12 @@ def test_what_is_inside_other_techniques_is_left_out_unless_asked_for() -> None:
     assert [row.values["model"] for row in rows(records, nested=True)] == ["alone", "chain", "chain, step"]
 
 
+def test_steps_that_are_alike_inside_techniques_of_other_names_are_called_by_their_own() -> None:
+    outer = [record("small", technique="Chain", id="a"), record("small, take 2", 5, technique="Prune", id="b")]
+    steps = [record("1. Train", place, parent=parent, settings={"seed": place}) for place, parent in enumerate("ab")]
+    assert [row.values["model"] for row in rows([*outer, *steps], nested=True)] == ["small", "small, take 2", "1. Train"]
+
+
 def test_by_seed_each_run_is_a_row() -> None:
     runs = [record("a", 1), record("a", 2)]
     repeat = record("r", technique="Repeat", id="r", settings={"seeds__0": 1, "seeds__1": 2, "training__seed": 0})
