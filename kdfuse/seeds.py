@@ -8,10 +8,11 @@ from typing import Any
 import keras
 
 from kdfuse import recording
+from kdfuse.calls import check_call
 from kdfuse.data import Data
 from kdfuse.report import Report, figure
 from kdfuse.settings import flatten, named, replace, settings
-from kdfuse.technique import Result, Technique, check_call
+from kdfuse.technique import Result, Technique
 
 
 def repeat(technique: Technique, seeds: Iterable[int] = (0, 1, 2)) -> "Repeat":

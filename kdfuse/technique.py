@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 import keras
 
 from kdfuse import recording, runtime
+from kdfuse.calls import check_call, check_inputs
 from kdfuse.data import Data
 from kdfuse.finished import Finished, keeping, kept
 from kdfuse.graph.fingerprint import leaf
@@ -132,6 +133,7 @@ class Technique:
         """What was given as `model`, checked: one model, or a tuple of them where the technique takes several."""
         if not self.takes_models:
             check_call(type(self).__name__, model, data)
+            check_inputs(type(self).__name__, model, data)
             return model
         if not isinstance(model, list | tuple) or not model:
             raise TypeError(f"`model` of {type(self).__name__}: expected a list of models, such as [a, b]. Received: {model!r}.")
@@ -282,19 +284,7 @@ def evaluate(model: keras.Model, data: Data, *, head: Any = "auto") -> Report:
         The report. Nothing is recorded.
     """
     check_call("evaluate", model, data)
+    check_inputs("evaluate", model, data)
     begun, measured = time.perf_counter(), measure(model, ordered((model,), data), head=head)
     seconds = time.perf_counter() - begun
     return Report("evaluate", metrics=measured.metrics, tables=measured.tables, seconds=seconds, name=model.name)
-
-
-def check_call(owner: str, model: Any, data: Any) -> None:
-    """Raise unless a technique was given a Keras 3 model and a `Data`."""
-    if isinstance(model, type) or (callable(model) and not isinstance(model, keras.Layer)):
-        raise TypeError(f"`model` of {owner}: expected a keras.Model. Received the builder {model!r}. Call it first: builder(data).")
-    if not isinstance(model, keras.Model):
-        legacy = " It is a Keras 2 (tf_keras) model: build or load it with Keras 3." if "tf_keras" in type(model).__module__ else ""
-        received = f"{type(model).__module__}.{type(model).__name__}"
-        raise TypeError(f"`model` of {owner}: expected a keras.Model of Keras 3. Received: {received}.{legacy}")
-    if not isinstance(data, Data):
-        mend = "Wrap it: kdfuse.Data(train=(x, y), validation=0.1, test=(x_test, y_test))."
-        raise TypeError(f"`data` of {owner}: expected a kdfuse.Data. Received: {type(data).__name__}. {mend}")

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = (
     "registration; home < settings < report < recording",
     "runtime; arrays < splits < streams < labels < data < ordering < datasets; models; graph",
-    "export < measure < fitting < keys < finished < technique < train < seeds < population; bridge",
+    "export < measure < fitting < keys < finished < calls < technique < train < seeds < population; bridge",
     "distill; compress; ensemble",
     "search",
     "tracking",

@@ -11,7 +11,7 @@ from kdfuse.home import home
 from kdfuse.keys import run_key, state_folder
 from kdfuse.report import Report
 from kdfuse.settings import settings
-from kdfuse.technique import Chain, Result, Technique, check_call
+from kdfuse.technique import Chain, Result, Technique
 from kdfuse.train import Train
 
 X, Y = load_digits(return_X_y=True)
@@ -202,12 +202,6 @@ def test_several_models_in_a_chain():
             Halves()(wrong, DATA)
     with pytest.raises(TypeError, match="`model` of Scale: expected a keras.Model"):
         Scale()([net(), net()], DATA)
-
-
-def test_what_is_no_model_or_no_data_raises_with_the_mend():
-    for model, data, words in ((keras.Model, DATA, "Call it first"), ("m.keras", DATA, "Received"), (net(), {"x": 1}, "Wrap it")):
-        with pytest.raises(TypeError, match=words):
-            check_call("Train", model, data)
 
 
 def test_two_trainings_in_one_run_keep_their_checkpoints_apart():

@@ -16,6 +16,9 @@ from kdfuse.fitting.history import curve
 from kdfuse.fitting.optimizers import base_rate
 from kdfuse.graph.heads import detect_head
 
+PROBED = 7
+"""Rows on which a loss is tried."""
+
 
 def check_fit(training: Any, model: keras.Model, data: Data) -> None:
     """Raise if the model cannot be trained so on the data, before any training."""
@@ -51,6 +54,9 @@ def check_fit(training: Any, model: keras.Model, data: Data) -> None:
     detect_head(model, data.task, x, training.head)
     check_outputs(model, data, x)
     check_gradient(model, x)
+    if model.weights and not model.trainable_weights:
+        raise ValueError(f"`model`: no weight of {model.name!r} is trainable. Set `trainable = True` on it or on some of its layers.")
+    check_targets(model, data, compile_settings(model).get("loss") if training.loss == "auto" else training.loss)
     if isinstance(training.loss, str) and training.loss == "auto" and "loss" not in compile_settings(model):
         check_columns(model, data, x, y)
 
@@ -63,6 +69,30 @@ def check_loss(loss: Any) -> None:
                 keras.losses.get(name)
             except ValueError as error:
                 raise ValueError(f"`loss`: expected 'auto', or losses of Keras or their names. Received: {name!r}.") from error
+
+
+def check_targets(model: keras.Model, data: Data, loss: Any) -> None:
+    """Raise if a loss that the user chose cannot compare the outputs with the labels: tried on a few rows of a single output.
+
+    Args:
+        model: what is trained.
+        data: with the labels.
+        loss: a Keras loss, its name, or a function; anything else, as losses of several outputs, is not tried.
+    """
+    if not isinstance(data.task, str) or not (isinstance(loss, str) or callable(loss)):
+        return
+    x, y, _ = data.train.head(PROBED)
+    output = model(x, training=False)
+    if output.shape[-1] == len(y):  # rows and columns would pass for each other
+        x, y, output = (keras.tree.map_structure(lambda value: value[:-1], part) for part in (x, y, output))
+    try:
+        keras.losses.get(loss)(keras.ops.convert_to_tensor(y), output)
+    except Exception as error:  # Keras raises many kinds here
+        raise ValueError(
+            f"`loss`: {loss if isinstance(loss, str) else getattr(loss, 'name', None) or loss!r} cannot compare outputs of shape "
+            f"{tuple(output.shape[1:])} with labels of shape {tuple(y.shape[1:])} and type {y.dtype}. Give another loss, or 'auto' for the "
+            f"one that fits. ({type(error).__name__}: {' '.join(str(error).split())[:160]})"
+        ) from error
 
 
 def check_gradient(model: keras.Model, x: Any) -> None:
@@ -86,9 +116,11 @@ def check_outputs(model: keras.Model, data: Data, x: Any) -> None:
         raise ValueError(f"`model`: expected {len(tasks)} outputs, one for each target of the data. Received: {len(outputs)} outputs.")
     for name, output, task, width in zip(_names(model, outputs), outputs, tasks, widths, strict=True):
         if task == "classification" and output.shape[-1] != width:
+            binary = "give Data(task='binary') if the labels are no and yes"
+            classes = "say with Data(class_names=...) how many classes there are"
             raise ValueError(
                 f"`model`: expected {width} units in the output {name!r}, one for each class of the data. Received: {output.shape[-1]}. "
-                f"Give the last layer {width} units, or say with Data(class_names=...) how many classes there are."
+                f"Give the last layer {width} units, or {binary if width == 2 and output.shape[-1] == 1 else classes}."
             )
 
 

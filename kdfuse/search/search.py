@@ -11,6 +11,7 @@ from typing import Any
 import keras
 
 from kdfuse import recording
+from kdfuse.calls import check_call, check_inputs
 from kdfuse.data import Data
 from kdfuse.home import home
 from kdfuse.measure.measure import measure
@@ -25,7 +26,7 @@ from kdfuse.search.session import Session
 from kdfuse.search.space import Space
 from kdfuse.search.work import trains
 from kdfuse.settings import settings
-from kdfuse.technique import Result, Technique, check_call
+from kdfuse.technique import Result, Technique
 from kdfuse.train import Train
 
 
@@ -98,6 +99,7 @@ class Search(Technique):
             )
         if isinstance(model, keras.Layer):
             check_call(type(self).__name__, model, data)
+            check_inputs(type(self).__name__, model, data)  # type: ignore[arg-type]
         return model
 
     def check(self, model: Any, data: Data) -> None:

@@ -94,13 +94,29 @@ def test_a_curve_of_keras_is_told_by_its_name_here():
     Train(loss="sparse_categorical_crossentropy").check(model, data)
 
 
-def test_labels_by_name_beside_outputs_by_place():
-    inputs = keras.Input((4,))
-    outputs = {"kind": keras.layers.Dense(3, name="kind")(inputs), "angle": keras.layers.Dense(3, name="angle")(inputs)}
-    data = Data(train=(X, {"kind": LABELS, "angle": X[:, :3] + 1}))
-    listed = keras.Model(inputs, list(outputs.values()))
-    with pytest.raises(ValueError, match=r"`model`: .* its outputs \['kind', 'angle'\] as a list, and the labels are a dict"):
-        Train().check(listed, data)
-    Train().check(keras.Model(inputs, outputs), data)
-    Train().check(keras.Model(inputs, [outputs["angle"], outputs["kind"]]), data)
-    Train().check(listed, Data(train=(X, {"kind": LABELS, "angle": LABELS})))
+def test_a_model_of_which_nothing_is_trainable():
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)], name="still")
+    model.trainable = False
+    with pytest.raises(ValueError, match="`model`: no weight of 'still' is trainable"):
+        Train().check(model, Data(train=(X, LABELS)))
+
+
+@pytest.mark.parametrize("columns", [3, 7])  # seven rows are tried, which must not pass for seven columns
+def test_a_loss_that_cannot_compare_outputs_and_labels(columns):
+    data = Data(train=(X, LABELS), class_names=[str(place) for place in range(columns)])
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(columns)])
+    for loss in ("mse", keras.losses.CategoricalCrossentropy(), keras.losses.mean_absolute_error):
+        with pytest.raises(
+            ValueError, match=rf"`loss`: .*cannot compare outputs of shape \({columns},\) with labels of shape \(\) and type int64"
+        ):
+            Train(loss=loss).check(model, data)
+    model.compile(loss="mse")
+    with pytest.raises(ValueError, match="`loss`: .*mse.* cannot compare"):
+        Train().check(model, data)
+    Train(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True)).check(model, data)
+
+
+def test_one_unit_for_two_classes_is_told_of_the_binary_task():
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1, "sigmoid")])
+    with pytest.raises(ValueError, match=r"Give the last layer 2 units, or give Data\(task='binary'\) if the labels are no and yes"):
+        Train().check(model, Data(train=(X, LABELS % 2)))

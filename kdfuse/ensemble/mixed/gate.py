@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from kdfuse.arrays import leaves
+from kdfuse.calls import check_call
 from kdfuse.data import Data
 from kdfuse.ensemble.ensemble import Ensemble, beside
 from kdfuse.ensemble.grown import seed_of
@@ -22,7 +23,7 @@ from kdfuse.graph.heads import detect_head
 from kdfuse.measure.predict import one_pass
 from kdfuse.settings import choose, settings
 from kdfuse.splits import ArraySplit
-from kdfuse.technique import Result, check_call
+from kdfuse.technique import Result
 from kdfuse.train import Train, Trainer
 
 MODES = ("frozen", "live")

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from kdfuse.calls import check_call
 from kdfuse.data import Data
 from kdfuse.ensemble.calibrate import need_validation
 from kdfuse.ensemble.ensemble import Ensemble, beside
@@ -22,7 +23,7 @@ from kdfuse.measure.measure import Part, told
 from kdfuse.measure.predict import one_pass
 from kdfuse.settings import choose, settings
 from kdfuse.splits import ArraySplit
-from kdfuse.technique import Result, check_call
+from kdfuse.technique import Result
 from kdfuse.train import Fitted, Train, Trainer
 
 TOLD = ("accuracy", "log_loss", "mae", "rmse")
