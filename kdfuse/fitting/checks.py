@@ -72,24 +72,25 @@ def check_loss(loss: Any) -> None:
 
 
 def check_targets(model: keras.Model, data: Data, loss: Any) -> None:
-    """Raise if a loss that the user chose cannot compare the outputs with the labels: tried on a few rows of a single output.
+    """Raise if a loss of Keras that the user chose cannot compare the outputs with the labels: tried on a few rows of a single output.
 
     Args:
         model: what is trained.
         data: with the labels.
-        loss: a Keras loss, its name, or a function; anything else, as losses of several outputs, is not tried.
+        loss: a loss, its name, or a function; losses of the user's own code and of several outputs are not tried.
     """
-    if not isinstance(data.task, str) or not (isinstance(loss, str) or callable(loss)):
+    loss = keras.losses.get(loss) if isinstance(loss, str) else loss
+    if not isinstance(data.task, str) or not callable(loss) or not loss.__module__.startswith("keras."):
         return
     x, y, _ = data.train.head(PROBED)
     output = model(x, training=False)
     if output.shape[-1] == len(y):  # rows and columns would pass for each other
         x, y, output = (keras.tree.map_structure(lambda value: value[:-1], part) for part in (x, y, output))
     try:
-        keras.losses.get(loss)(keras.ops.convert_to_tensor(y), output)
+        loss(keras.ops.convert_to_tensor(y), output)
     except Exception as error:  # Keras raises many kinds here
         raise ValueError(
-            f"`loss`: {loss if isinstance(loss, str) else getattr(loss, 'name', None) or loss!r} cannot compare outputs of shape "
+            f"`loss`: {getattr(loss, 'name', None) or loss.__name__!r} cannot compare outputs of shape "
             f"{tuple(output.shape[1:])} with labels of shape {tuple(y.shape[1:])} and type {y.dtype}. Give another loss, or 'auto' for the "
             f"one that fits. ({type(error).__name__}: {' '.join(str(error).split())[:160]})"
         ) from error

@@ -111,7 +111,7 @@ def test_a_loss_that_cannot_compare_outputs_and_labels(columns):
         ):
             Train(loss=loss).check(model, data)
     model.compile(loss="mse")
-    with pytest.raises(ValueError, match="`loss`: .*mse.* cannot compare"):
+    with pytest.raises(ValueError, match="`loss`: 'mean_squared_error' cannot compare"):
         Train().check(model, data)
     Train(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True)).check(model, data)
 
