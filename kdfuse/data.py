@@ -31,13 +31,15 @@ class Data:
         name: of the data set, for reports.
         task: `"auto"`, `"classification"`, `"binary"`, `"multilabel"` or `"regression"`; a dict or tuple of these for several
             outputs. Automatic: integer labels `(n,)` and rows that sum to 1 are classification, zeros and ones in one column
-            binary, other rows of zeros and ones multilabel, the rest regression.
+            binary, other rows of zeros and ones multilabel, the rest regression. A model with one unit for two such classes
+            takes them as binary.
         class_names: names of the classes in the order of their numbers; also says how many there are where rare ones are missing.
         seed: of the split that a share asks for.
 
     Attributes:
         train, validation, test: `Split`, or None for the last two.
         task: what the labels are, with the structure of the labels.
+        task_found: whether the labels told the task, and not the user.
         labelled: whether the training rows have labels. Without them a student can learn from a teacher alone.
         input_shape: shape of one input without the batch, with the structure of the inputs.
 
@@ -55,6 +57,7 @@ class Data:
     name: str
     seed: int
     task: Structure
+    task_found: bool
     class_names: tuple[str, ...] | None
     labelled: bool
 
@@ -76,12 +79,14 @@ class Data:
         first, second = _split(train if told is None else _with_labels(train, told), "train"), None
         set_task = labels.resolve(task, _sample(first).y if told is None else told.targets())
         if isinstance(validation, numbers.Real) and not isinstance(validation, bool) and labelled:
-            first, second = _divide(first, float(validation), set_task, seed)
+            first, second = labels.divide(first, float(validation), set_task, seed)
         elif validation is not None:
             second = _split(validation, "validation")
         names = None if class_names is None else tuple(str(one) for one in class_names)
         self.__dict__.update(train=first, validation=second, test=None if test is None else _split(test, "test"))
-        self.__dict__.update(name=name, seed=seed, task=set_task, class_names=names, labelled=labelled)
+        self.__dict__.update(
+            name=name, seed=seed, task=set_task, task_found=isinstance(task, str) and task == "auto", class_names=names, labelled=labelled
+        )
         self._check_inputs()
         self._check()
 
@@ -149,22 +154,26 @@ class Data:
         if changes.get("train", self.train) is None:
             raise ValueError("`train`: expected data to train on. Received: None. Leave it out to keep the present one.")
         classes = self.classes
-        for name in ("fingerprint", "_ordered"):
-            made.__dict__.pop(name, None)
+        made.__dict__.pop("fingerprint", None)
         made.__dict__.update(changes, classes=classes, labelled=self.labelled or "train" in changes)
         made._check()
         return made
 
     def in_order(self, names: Sequence[str]) -> "Data":
         """A copy whose labels, which go by name, are a tuple in the order of `names`: that of a model's list of outputs."""
-        kept: dict[tuple[str, ...], Data] = self.__dict__.setdefault("_ordered", {})
-        if tuple(names) not in kept:
-            made = copy.copy(self)
-            splits = {name: split.in_order(names) for name, split in self._splits().items()}
-            known = {"classes": in_order(self.classes, names)} if "classes" in self.__dict__ or self.indexable else {}
-            made.__dict__.update(splits, task=in_order(self.task, names), fingerprint=self.fingerprint, **known)
-            kept[tuple(names)] = made
-        return kept[tuple(names)]
+        made = copy.copy(self)
+        known = {"classes": in_order(self.classes, names)} if "classes" in self.__dict__ or self.indexable else {}
+        splits = {name: split.in_order(names) for name, split in self._splits().items()}
+        made.__dict__.update(splits, task=in_order(self.task, names), fingerprint=self.fingerprint, **known)
+        return made
+
+    def with_task(self, task: Structure) -> "Data":
+        """A copy whose labels mean something else, such as no and yes in place of two classes."""
+        made = copy.copy(self)
+        made.__dict__.pop("classes", None)
+        made.__dict__.update(task=task, task_found=False)
+        made._check()
+        return made
 
     def example(self, rows: int = 2) -> Structure:
         """The inputs of the first `rows` training rows in NumPy."""
@@ -261,23 +270,6 @@ def _with_labels(train: Any, told: Split) -> Any:
 
 def _sample(split: Split) -> ArraySplit:
     return split.first if isinstance(split, StreamSplit) else split  # type: ignore[return-value]
-
-
-def _divide(split: Split, share: float, task: Structure, seed: int) -> tuple[Split, Split]:
-    if not 0 < share < 1:
-        raise ValueError(f"`validation`: expected a share between 0 and 1, or data. Received: {share}. Give for example `validation=0.1`.")
-    if not isinstance(split, ArraySplit):
-        raise ValueError(
-            f"`validation`: expected data, as `train` is a stream. Received: the share {share}. "
-            "Take a part of the stream with `.take(n)` and give it as `validation`."
-        )
-    count = max(1, round(len(split) * share))
-    drawn, kept = labels.draw(len(split), count, labels.strata(split.y, task), seed)
-    if not len(drawn) or not len(kept):
-        raise ValueError(
-            f"`validation`: expected a share that leaves rows on both sides. Received: {share} of {len(split)} rows. Give more rows."
-        )
-    return split.take(kept), split.take(drawn)
 
 
 def _places(structure: Structure, name: str) -> str:

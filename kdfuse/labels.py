@@ -7,6 +7,7 @@ import numpy as np
 
 from kdfuse.arrays import Structure, leaves, map_leaves, same_structure
 from kdfuse.settings import choose
+from kdfuse.splits import ArraySplit, Split
 
 TASKS = ("classification", "binary", "multilabel", "regression")
 
@@ -148,6 +149,28 @@ def draw(rows: int, count: int, classes: np.ndarray | None, seed: int) -> tuple[
                 take[index] += 1
     drawn = np.concatenate([shuffled[classes[shuffled] == name][:many] for name, many in zip(names, take, strict=True)])
     return np.sort(drawn), np.setdiff1d(shuffled, drawn)
+
+
+def divide(split: Split, share: float, task: Structure, seed: int) -> tuple[Split, Split]:
+    """The rows of a split without and with a share set aside, by class where there are classes.
+
+    Raises:
+        ValueError: the share is not between 0 and 1 or leaves no rows on one side, or the split is a stream.
+    """
+    if not 0 < share < 1:
+        raise ValueError(f"`validation`: expected a share between 0 and 1, or data. Received: {share}. Give for example `validation=0.1`.")
+    if not isinstance(split, ArraySplit):
+        raise ValueError(
+            f"`validation`: expected data, as `train` is a stream. Received: the share {share}. "
+            "Take a part of the stream with `.take(n)` and give it as `validation`."
+        )
+    count = max(1, round(len(split) * share))
+    drawn, kept = draw(len(split), count, strata(split.y, task), seed)
+    if not len(drawn) or not len(kept):
+        raise ValueError(
+            f"`validation`: expected a share that leaves rows on both sides. Received: {share} of {len(split)} rows. Give more rows."
+        )
+    return split.take(kept), split.take(drawn)
 
 
 def _zeros_and_ones(y: np.ndarray) -> bool:

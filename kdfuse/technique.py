@@ -16,9 +16,9 @@ from kdfuse.data import Data
 from kdfuse.finished import Finished, keeping, kept
 from kdfuse.graph.fingerprint import leaf
 from kdfuse.keys import forget, named_models, run_key, state_folder
+from kdfuse.matching import matched
 from kdfuse.measure.lite import is_lite, measure_lite
 from kdfuse.measure.measure import Measured, mean_agreement, measure
-from kdfuse.ordering import ordered
 from kdfuse.report import Report, best, differences, means, paired, without_deltas
 from kdfuse.settings import field_names, flatten, settings
 
@@ -98,7 +98,7 @@ class Technique:
             TypeError, ValueError: a setting, the model or the data do not fit; nothing was trained.
         """
         model = self.given(model, data)
-        data = ordered(model if isinstance(model, tuple) else (model,), data)
+        data = matched(model if isinstance(model, tuple) else (model,), data)
         self.check(model, data)
         flat = flatten(self, leaf=leaf)
         key, shelf = run_key(type(self).__name__, flat, model, data), kept()
@@ -285,6 +285,6 @@ def evaluate(model: keras.Model, data: Data, *, head: Any = "auto") -> Report:
     """
     check_call("evaluate", model, data)
     check_inputs("evaluate", model, data)
-    begun, measured = time.perf_counter(), measure(model, ordered((model,), data), head=head)
+    begun, measured = time.perf_counter(), measure(model, matched((model,), data), head=head)
     seconds = time.perf_counter() - begun
     return Report("evaluate", metrics=measured.metrics, tables=measured.tables, seconds=seconds, name=model.name)

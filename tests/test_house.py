@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # From the ground up. On a floor, a room may import those before it in its chain; chains do not know each other.
 FLOORS = (
     "registration; home < settings < report < recording",
-    "runtime; arrays < splits < streams < labels < data < ordering < datasets; models; graph",
+    "runtime; arrays < splits < streams < labels < data < matching < datasets; models; graph",
     "export < measure < fitting < keys < finished < calls < technique < train < seeds < population; bridge",
     "distill; compress; ensemble",
     "search",

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 import kdfuse as kf
-from kdfuse.ordering import ordered
+from kdfuse.matching import matched
 
 layers = keras.layers
 TRAIN = kf.Train(epochs=2, batch_size=64, learning_rate=3e-3)
@@ -123,15 +123,55 @@ def test_what_needs_no_order_stays_as_it_is(data, digits):
     inputs = keras.Input((8, 8, 1))
     hidden = layers.Flatten()(inputs)
     by_name = keras.Model(inputs, {"priority": layers.Dense(1)(hidden), "department": layers.Dense(10)(hidden)})
-    assert ordered([by_name], data) is data
-    assert ordered([kf.models.mlp], data) is data
-    assert ordered([kf.models.mlp(digits)], digits) is digits
+    assert matched([by_name], data) is data
+    assert matched([kf.models.mlp], data) is data
+    assert matched([kf.models.mlp(digits)], digits) is digits
 
 
 def test_the_data_is_put_in_order_once_and_keeps_its_fingerprint(data):
-    made = ordered([model()], data)
-    assert made is ordered([model(3)], data) and made.fingerprint == data.fingerprint and made.task == ("binary", "classification")
+    made = matched([model()], data)
+    assert made is matched([model(3)], data) and made.fingerprint == data.fingerprint and made.task == ("binary", "classification")
     assert made.classes == (1, 10) and made.name == data.name
     fewer = made.with_splits(test=None)
-    assert fewer.test is None and ordered([model()], data.with_splits(test=None)).test is None
-    assert ordered([model()], fewer) is fewer
+    assert fewer.test is None and matched([model()], data.with_splits(test=None)).test is None
+    assert matched([model()], fewer) is fewer
+
+
+def binary_model(units=1, name="yes_no"):
+    inputs = keras.Input((8, 8, 1))
+    end = layers.Dense(units, "sigmoid" if units == 1 else "softmax")(layers.Flatten()(inputs))
+    return keras.Model(inputs, end, name=name)
+
+
+@pytest.mark.parametrize("kind", ["arrays", "tf.data"])
+def test_two_classes_are_no_and_yes_for_one_unit(kind, digits):
+    def pair(split):
+        return split.x, split.y % 2
+
+    train = pair(digits.train) if kind == "arrays" else tf.data.Dataset.from_tensor_slices(pair(digits.train)).batch(32)
+    data = kf.Data(train=train, validation=pair(digits.validation), test=pair(digits.test))
+    made, report = TRAIN(binary_model(), data)
+    by_hand = np.mean((made.predict(digits.test.x, verbose=0)[:, 0] > 0.5) == digits.test.y % 2)
+    assert report.metrics["test/accuracy"] == pytest.approx(by_hand) and by_hand > 0.6
+    assert kf.evaluate(made, data).metrics["test/accuracy"] == pytest.approx(by_hand)
+    kf.Distill(made, training=kf.Train(epochs=1))(binary_model(name="student"), data)
+    assert TRAIN(binary_model(2), data)[1].metrics["test/accuracy"] > 0.6
+    assert data.task == "classification" and data.classes == 2
+
+
+def test_a_task_that_the_user_set_stays(digits):
+    data = kf.Data(train=(digits.train.x, digits.train.y % 2), task="classification")
+    assert matched([binary_model()], data) is data
+    with pytest.raises(ValueError, match=r"Give the last layer 2 units, or give Data\(task='binary'\)"):
+        TRAIN(binary_model(), data)
+
+
+def test_no_and_yes_by_name_beside_classes(data, digits):
+    by_name = kf.Data(train=(digits.train.x, {"department": digits.train.y, "priority": digits.train.y % 2}))
+    assert by_name.task == {"department": "classification", "priority": "classification"}
+    found = matched([model()], by_name)
+    assert found.task == ("binary", "classification") and found.classes == (1, 10) and matched([model(1)], by_name) is found
+    inputs = keras.Input((8, 8, 1))
+    hidden = layers.Flatten()(inputs)
+    by_key = keras.Model(inputs, {"priority": layers.Dense(1)(hidden), "department": layers.Dense(10)(hidden)})
+    assert matched([by_key], by_name).task == {"department": "classification", "priority": "binary"}
