@@ -45,7 +45,7 @@ def matched(models: Sequence[Any], data: Data) -> Data:
 
 def _names(model: Any) -> list[str]:
     """The names of the outputs in their order, where the model gives a list of several; else none."""
-    outputs = getattr(model, "_outputs_struct", None) if isinstance(model, keras.Model) else None
+    outputs = _outputs(model)
     if not isinstance(outputs, list | tuple) or len(outputs) < 2:
         return []
     return [str(name) for name in model.output_names]
@@ -56,7 +56,7 @@ def _one_unit(models: Sequence[Any], data: Data) -> tuple[bool, ...]:
     tasks = [task for _, task in leaves(data.task)]
     if "classification" not in tasks or not models:
         return ()
-    outputs = getattr(models[0], "_outputs_struct", None) if isinstance(models[0], keras.Model) else None
+    outputs = _outputs(models[0])
     found = list(leaves(outputs)) if outputs is not None else []
     if isinstance(outputs, Mapping):
         found = [one for name in data.task for one in found if one[0] == f"[{name!r}]"] if isinstance(data.task, Mapping) else []
@@ -67,3 +67,9 @@ def _one_unit(models: Sequence[Any], data: Data) -> tuple[bool, ...]:
         task == "classification" and count == 2 and label.ndim == len(output.shape) - 1 and output.shape[-1] == 1
         for task, count, label, (_, output) in zip(tasks, classes, labels, found, strict=True)
     )
+
+
+def _outputs(model: Any) -> Any:
+    """The outputs in their structure, None of what declares none."""
+    graph = getattr(model, "_functional", None) or model  # a Sequential has its graph inside
+    return getattr(graph, "_outputs_struct", None) if isinstance(model, keras.Model) else None

@@ -138,9 +138,8 @@ def test_the_data_is_put_in_order_once_and_keeps_its_fingerprint(data):
 
 
 def binary_model(units=1, name="yes_no"):
-    inputs = keras.Input((8, 8, 1))
-    end = layers.Dense(units, "sigmoid" if units == 1 else "softmax")(layers.Flatten()(inputs))
-    return keras.Model(inputs, end, name=name)
+    end = layers.Dense(units, "sigmoid" if units == 1 else "softmax")
+    return keras.Sequential([keras.Input((8, 8, 1)), layers.Flatten(), end], name=name)
 
 
 @pytest.mark.parametrize("kind", ["arrays", "tf.data"])
