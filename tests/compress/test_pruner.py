@@ -66,7 +66,7 @@ def trained(case, kind=Pruner, together=1):
     pruner = pruner_of(model, final, made, pattern, kind)
     kinds = {"adam": keras.optimizers.Adam(rate), "sgd": keras.optimizers.SGD(rate), "momentum": keras.optimizers.SGD(rate, momentum=0.9)}
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(kinds[optimizer], loss, steps_per_execution=together)
+    model.compile(kinds[optimizer], loss, steps_per_execution=together, jit_compile=False)  # XLA runs no NumPy in a step
     x, y = GIVEN[f"{name}_x"], GIVEN["y"]
     model.fit(x, y, batch_size=16, epochs=EPOCHS, shuffle=False, verbose=0, callbacks=[pruner], validation_data=(x[:32], y[:32]))
     return model, pruner
@@ -137,7 +137,7 @@ def test_the_weights_of_a_validation_are_masked():
             seen.append(np.count_nonzero(self.model.layers[0].kernel.numpy() == 0))
 
     model = net("mlp")
-    model.compile("sgd", "sparse_categorical_crossentropy")
+    model.compile("sgd", "sparse_categorical_crossentropy", jit_compile=False)
     pruner = pruner_of(model, 0.5, ConstantSparsity())
     x, y = GIVEN["mlp_x"], GIVEN["y"]
     model.fit(x, y, epochs=1, verbose=0, validation_data=(x, y), callbacks=[pruner, Look()])
@@ -146,7 +146,8 @@ def test_the_weights_of_a_validation_are_masked():
 
 def test_an_average_of_weights_is_masked_at_the_end_and_zeros_are_positive():
     model = net("mlp")
-    model.compile(keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5), loss, jit_compile=False)
     pruner = pruner_of(model, 0.8, PolynomialSparsity(end=1.0))
     model.fit(GIVEN["mlp_x"], GIVEN["y"], batch_size=16, epochs=EPOCHS, verbose=0, callbacks=[pruner])
     assert pruner.selection.short(pruner.selection.weights())  # the average knows weights from before the masks
