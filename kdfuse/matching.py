@@ -1,6 +1,6 @@
 """Labels as a model takes them: in the order of its outputs, and two classes as no and yes where it has one unit for them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -32,15 +32,17 @@ def matched(models: Sequence[Any], data: Data) -> Data:
             f"`data` y: expected labels of the outputs {names} of {next(one.name for one in models if _names(one))!r}. Received: "
             f"{sorted(data.task)}. Call the layers that give the outputs so, or give the labels as a tuple in the order of the outputs."
         )
-    kept = _matched.setdefault(data, {})
-    ordered = kept.setdefault(tuple(names), data.in_order(names) if names and tuple(names) not in kept else data)
+    ordered = _kept(data, tuple(names), lambda: data.in_order(names)) if names else data
     binary = _one_unit(models, ordered) if data.task_found else ()
     if not any(binary):
         return ordered
-    if (*names, binary) not in kept:
-        places = iter(binary)
-        kept[(*names, binary)] = ordered.with_task(map_leaves(lambda task: "binary" if next(places) else task, ordered.task))
-    return kept[(*names, binary)]
+    places = iter(binary)
+    return _kept(ordered, binary, lambda: ordered.with_task(map_leaves(lambda task: "binary" if next(places) else task, ordered.task)))
+
+
+def _kept(data: Data, key: Any, make: Callable[[], Data]) -> Data:
+    made = _matched.setdefault(data, {})  # never `data` itself: a value that holds its key keeps it for ever
+    return made[key] if key in made else made.setdefault(key, make())
 
 
 def _names(model: Any) -> list[str]:
@@ -62,11 +64,13 @@ def _one_unit(models: Sequence[Any], data: Data) -> tuple[bool, ...]:
         found = [one for name in data.task for one in found if one[0] == f"[{name!r}]"] if isinstance(data.task, Mapping) else []
     if len(found) != len(tasks):
         return ()
-    classes, labels = [one for _, one in leaves(data.classes)], [one for _, one in leaves(data.train.head(2)[1])]
-    return tuple(
-        task == "classification" and count == 2 and label.ndim == len(output.shape) - 1 and output.shape[-1] == 1
-        for task, count, label, (_, output) in zip(tasks, classes, labels, found, strict=True)
-    )
+    labels = [one for _, one in leaves(data.train.head(2)[1])]
+    fit = [
+        task == "classification" and output.shape[-1] == 1 and label.ndim == len(output.shape) - 1
+        for task, label, (_, output) in zip(tasks, labels, found, strict=True)
+    ]
+    # Classes are counted last: of a stream that reads all its labels.
+    return tuple(one and count == 2 for one, (_, count) in zip(fit, leaves(data.classes), strict=True)) if any(fit) else ()
 
 
 def _outputs(model: Any) -> Any:

@@ -1,3 +1,6 @@
+import gc
+import weakref
+
 import keras
 import numpy as np
 import pytest
@@ -174,3 +177,31 @@ def test_no_and_yes_by_name_beside_classes(data, digits):
     hidden = layers.Flatten()(inputs)
     by_key = keras.Model(inputs, {"priority": layers.Dense(1)(hidden), "department": layers.Dense(10)(hidden)})
     assert matched([by_key], by_name).task == {"department": "classification", "priority": "binary"}
+
+
+def test_data_that_was_matched_is_let_go(digits):
+    by_name = kf.Data(train=(digits.train.x, {"department": digits.train.y, "priority": digits.train.y % 2}))
+    two = kf.Data(train=(digits.train.x, digits.train.y % 2))
+    matched([model()], by_name), matched([binary_model()], two), matched([binary_model(2)], two)
+    gone = [weakref.ref(one) for one in (by_name, two)]
+    del by_name, two
+    gc.collect()
+    assert [one() for one in gone] == [None, None]
+
+
+def test_a_stream_is_not_read_whole_where_no_output_has_one_unit(digits):
+    read = []
+
+    class Counted(keras.utils.PyDataset):
+        def __len__(self):
+            return 4
+
+        def __getitem__(self, index):
+            read.append(index)
+            rows = slice(32 * index, 32 * index + 32)
+            return digits.train.x[rows], digits.train.y[rows] % 2
+
+    data = kf.Data(train=Counted())
+    read.clear()
+    assert matched([binary_model(2)], data) is data and 3 not in read
+    assert matched([binary_model()], data).task == "binary" and 3 in read
