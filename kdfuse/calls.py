@@ -1,11 +1,11 @@
 """What a technique is called with: a model of Keras 3, a `Data`, and inputs that fit the one and the other."""
 
-import re
 from typing import Any
 
 import keras
 
 from kdfuse.data import Data
+from kdfuse.settings import quoted
 
 
 def check_call(owner: str, model: Any, data: Any) -> None:
@@ -42,8 +42,9 @@ def check_inputs(owner: str, model: keras.Model, data: Data) -> None:
         model(example, training=False)
     except Exception as error:  # Keras raises many kinds here
         takes = [tuple(one.shape[1:]) for one in declared]
-        said = re.sub(r"\x1b\[\d+m", "", " ".join(str(error).split()))[:200]  # Keras writes in bold
-        shapes = f"inputs of shape {takes[0] if len(takes) == 1 else takes}" if takes else f"others ({type(error).__name__}: {said})"
+        shapes = (
+            f"inputs of shape {takes[0] if len(takes) == 1 else takes}" if takes else f"others ({type(error).__name__}: {quoted(error)})"
+        )
         raise ValueError(
             f"`model` of {owner}: expected a model that takes the inputs of `data`, of shape {data.input_shape}. Received: "
             f"{model.name!r}, which takes {shapes}. Change the data's x, or put a layer such as Reshape or Resizing in front of the model."

@@ -85,6 +85,11 @@ def choose(argument: str, value: str, known: Iterable[str]) -> str:
     return value
 
 
+def quoted(error: BaseException, most: int = 200) -> str:
+    """The text of an error in one line of at most so many characters, without the codes with which Keras writes in bold."""
+    return " ".join(re.sub(r"\x1b\[\d+m", "", str(error)).split())[:most]
+
+
 def flatten(value: Any, *, leaf: Leaf | None = None) -> dict[str, Any]:
     """Flatten settings to `{"a__b": scalar}`.
 

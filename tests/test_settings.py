@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kdfuse.settings import choose, field_names, flatten, is_settings, named, names, replace, settings, suggest
+from kdfuse.settings import choose, field_names, flatten, is_settings, named, names, quoted, replace, settings, suggest
 
 
 @settings
@@ -260,3 +260,8 @@ def test_every_name_that_can_be_replaced_is_told():
     known = names({"a": (1, 2), "b": 3})
     assert known == ["a", "b", "a__0", "a__1"]
     assert all(replace({"a": (1, 2), "b": 3}, {name: 9}) for name in known)
+
+
+def test_an_error_is_quoted_in_one_line_without_bold() -> None:
+    error = ValueError("Exception encountered.\n\n\x1b[1mInvalid   shape\x1b[0m\n")
+    assert quoted(error) == "Exception encountered. Invalid shape" and quoted(error, 9) == "Exception"

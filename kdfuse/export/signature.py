@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from kdfuse.graph.copy import copy_model
+from kdfuse.settings import quoted
 
 
 class Traced(NamedTuple):
@@ -57,9 +58,8 @@ def trace(model: Any, example: Any = None, batch_size: int | None = None) -> Tra
     try:
         concrete = function.get_concrete_function()
     except Exception as error:
-        reason = " ".join(re.sub(r"\x1b\[\d+m", "", str(error)).split())[:300]  # Keras writes in bold
         raise ValueError(
-            f"`model`: {getattr(model, 'name', type(model).__name__)!r} cannot be traced: {type(error).__name__}: {reason}. "
+            f"`model`: {getattr(model, 'name', type(model).__name__)!r} cannot be traced: {type(error).__name__}: {quoted(error, 300)}. "
             "Build it with the functional API of Keras operations alone, with sizes that are known and without Python branches on "
             "tensors, or write a .keras file."
         ) from error

@@ -15,6 +15,7 @@ from kdfuse.fitting.execution import steps_together
 from kdfuse.fitting.history import curve
 from kdfuse.fitting.optimizers import base_rate
 from kdfuse.graph.heads import detect_head
+from kdfuse.settings import quoted
 
 PROBED = 7
 """Rows on which a loss is tried."""
@@ -92,7 +93,7 @@ def check_targets(model: keras.Model, data: Data, loss: Any) -> None:
         raise ValueError(
             f"`loss`: {getattr(loss, 'name', None) or loss.__name__!r} cannot compare outputs of shape "
             f"{tuple(output.shape[1:])} with labels of shape {tuple(y.shape[1:])} and type {y.dtype}. Give another loss, or 'auto' for the "
-            f"one that fits. ({type(error).__name__}: {' '.join(str(error).split())[:160]})"
+            f"one that fits. ({type(error).__name__}: {quoted(error)})"
         ) from error
 
 
